@@ -1,0 +1,75 @@
+"""Background tasks with an owner.
+
+Every task in Muster belongs to a ``TaskOwner``: it is referenced while it runs, its failure is
+logged with the owner's and the task's name, and closing the owner cancels what still runs and
+waits for it. It is for long-lived objects that start work in callbacks (a protocol that got a
+request); work with a lexical scope uses ``asyncio.TaskGroup``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+__all__ = ["TaskOwner"]
+
+logger = logging.getLogger(__name__)
+
+
+class TaskOwner:
+    """Owns the tasks it starts until they end or it is closed.
+
+    Args:
+        name: Shown in logs and as a prefix of task names.
+    """
+
+    __slots__ = ("_closed", "_name", "_tasks")
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    def start(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
+        """Run ``work`` as a task of this owner.
+
+        Raises:
+            RuntimeError: If the owner is closed; ``work`` is closed unrun.
+        """
+        if self._closed:
+            work.close()
+            raise RuntimeError(f"{self._name} is closed and starts no more tasks")
+        task = asyncio.get_running_loop().create_task(work, name=f"{self._name}:{name}")
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled():
+            return
+        error = task.exception()
+        if error is not None:
+            logger.error("task %s failed: %s", task.get_name(), error, exc_info=error)
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait for all present tasks to end on their own; ``False`` if some did not in time."""
+        if not self._tasks:
+            return True
+        _, pending = await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        return not pending
+
+    async def close(self) -> None:
+        """Cancel what still runs and wait for it; idempotent. May be called by an owned task."""
+        self._closed = True
+        current = asyncio.current_task()
+        tasks = [task for task in self._tasks if task is not current]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
