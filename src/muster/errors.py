@@ -36,8 +36,8 @@ a ``hint``: what the reader can do about it.
 from __future__ import annotations
 
 __all__ = [
-    "CannotConnect",
     "Cancelled",
+    "CannotConnect",
     "CardError",
     "ConfigError",
     "ConflictError",

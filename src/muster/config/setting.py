@@ -62,7 +62,7 @@ def setting(
 
 def group(factory: Callable[[], T]) -> T:
     """Declare a field that is itself a dataclass of settings."""
-    return typing.cast("T", dataclasses.field(default_factory=factory))
+    return dataclasses.field(default_factory=factory)
 
 
 def boolean(text: str) -> bool:
