@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
 __all__ = ["TaskOwner"]
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class TaskOwner:
@@ -35,8 +37,16 @@ class TaskOwner:
     def __len__(self) -> int:
         return len(self._tasks)
 
-    def start(self, work: Coroutine[Any, Any, Any], *, name: str) -> asyncio.Task[Any]:
-        """Run ``work`` as a task of this owner.
+    def start(self, work: Coroutine[Any, Any, Any], *, name: str) -> None:
+        """Run ``work`` as a task of this owner; its result is dropped, its failure logged.
+
+        Raises:
+            RuntimeError: As ``launch``.
+        """
+        self.launch(work, name=name).add_done_callback(_log_failure)
+
+    def launch(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+        """Run ``work`` as a task of this owner and return it; who awaits it gets its failure.
 
         Raises:
             RuntimeError: If the owner is closed; ``work`` is closed unrun.
@@ -46,16 +56,8 @@ class TaskOwner:
             raise RuntimeError(f"{self._name} is closed and starts no more tasks")
         task = asyncio.get_running_loop().create_task(work, name=f"{self._name}:{name}")
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
+        task.add_done_callback(self._tasks.discard)
         return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if task.cancelled():
-            return
-        error = task.exception()
-        if error is not None:
-            logger.error("task %s failed: %s", task.get_name(), error, exc_info=error)
 
     async def wait(self, timeout_s: float) -> bool:
         """Wait for all present tasks to end on their own; ``False`` if some did not in time."""
@@ -73,3 +75,9 @@ class TaskOwner:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
+
+
+def _log_failure(task: asyncio.Task[Any]) -> None:
+    error = None if task.cancelled() else task.exception()
+    if error is not None:
+        logger.error("task %s failed: %s", task.get_name(), error, exc_info=error)

@@ -1,0 +1,154 @@
+"""The caller's connections to workers: few, shared, pipelined.
+
+Requests are written without waiting for earlier acknowledgements; acknowledgements come in the
+order of requests. Frames of one wake-up of the loop leave in one write.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Any, cast
+
+from muster.config.settings import RequestPlaneSettings
+from muster.errors import CannotConnect, ConnectionTimeout, Disconnected, MusterError
+from muster.tasks import TaskOwner
+from muster.wire.frames import AckReader
+from muster.wire.tcp.call_home import ResponseStream
+
+__all__ = ["ConnectionPool"]
+
+_SATURATED = 64
+"""Unacknowledged requests on a connection at which another one is opened."""
+
+
+class _RequestConnection(asyncio.Protocol):
+    """A connection to one worker."""
+
+    def __init__(self, peer: str, ack_limit: int) -> None:
+        self._peer = peer
+        self._acks = AckReader(ack_limit)
+        self._waiting: deque[ResponseStream[Any]] = deque()
+        self._out: list[bytes] = []
+        self._loop = asyncio.get_running_loop()
+        self.transport: asyncio.Transport
+        self.closed = False
+
+    @property
+    def waiting(self) -> int:
+        """Requests sent and not acknowledged."""
+        return len(self._waiting)
+
+    def send(self, frame: list[bytes], stream: ResponseStream[Any]) -> None:
+        """Queue a request for this wake-up's write."""
+        self._waiting.append(stream)
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out += frame
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        if not self.closed:
+            self.transport.write(b"".join(out))
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        for text in self._acks.feed(data):
+            if not self._waiting:
+                self._lose(Disconnected(f"{self._peer} acknowledged a request nobody sent"))
+                return
+            self._waiting.popleft().acknowledged(text)
+        if self._acks.error is not None:
+            self._lose(self._acks.error)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        detail = f": {exc}" if exc else ""
+        self._lose(Disconnected(f"connection to {self._peer} lost{detail}"))
+
+    def _lose(self, error: MusterError) -> None:
+        self.closed = True
+        self.transport.abort()
+        waiting, self._waiting = self._waiting, deque()
+        for stream in waiting:
+            stream.fail(error)
+
+
+class _Host:
+    """The connections to one worker, and at most one more being opened."""
+
+    __slots__ = ("connections", "opening")
+
+    def __init__(self) -> None:
+        self.connections: list[_RequestConnection] = []
+        self.opening: asyncio.Task[_RequestConnection | MusterError] | None = None
+
+
+class ConnectionPool:
+    """Connections by address. Lost ones are replaced when next needed."""
+
+    def __init__(self, settings: RequestPlaneSettings) -> None:
+        self._settings = settings
+        self._hosts: dict[tuple[str, int], _Host] = {}
+        self._tasks = TaskOwner("connections")
+
+    def ready(self, address: tuple[str, int]) -> _RequestConnection | None:
+        """A connection that can take a request now, or ``None``: call ``connect``."""
+        host = self._hosts.get(address)
+        if host is None:
+            return None
+        best: _RequestConnection | None = None
+        for connection in host.connections:
+            if not connection.closed and (best is None or connection.waiting < best.waiting):
+                best = connection
+        if best is None:
+            return None
+        full = len(host.connections) >= self._settings.connections_per_host
+        return best if best.waiting < _SATURATED or full else None
+
+    async def connect(self, address: tuple[str, int]) -> _RequestConnection:
+        """Open a connection; concurrent callers for one address share one attempt.
+
+        Raises:
+            CannotConnect: Nobody listens there, or it cannot be reached.
+            ConnectionTimeout: No answer within the limit.
+        """
+        host = self._hosts.setdefault(address, _Host())
+        host.connections = [c for c in host.connections if not c.closed]
+        if host.opening is None:
+            host.opening = self._tasks.launch(self._open(address, host), name=f"{address}")
+        opened = await asyncio.shield(host.opening)
+        if isinstance(opened, MusterError):
+            # A fresh exception for each caller: a shared one would collect their tracebacks.
+            raise type(opened)(opened.message)
+        return opened
+
+    async def _open(
+        self, address: tuple[str, int], host: _Host
+    ) -> _RequestConnection | MusterError:
+        """The connection, or why there is none: every waiting request raises that for itself."""
+        peer = f"{address[0]}:{address[1]}"
+        limit = self._settings.connect_timeout_s
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(limit):
+                _, connection = await loop.create_connection(
+                    lambda: _RequestConnection(peer, self._settings.max_message_bytes), *address
+                )
+        except TimeoutError:
+            return ConnectionTimeout(f"{peer} did not answer within {limit:g} s")
+        except OSError as error:
+            return CannotConnect(f"cannot connect to {peer}: {error}")
+        finally:
+            host.opening = None
+        host.connections.append(connection)
+        return connection
+
+    async def close(self) -> None:
+        """Close every connection; requests not yet acknowledged fail."""
+        await self._tasks.close()
+        for host in self._hosts.values():
+            for connection in host.connections:
+                connection.transport.close()
+        self._hosts.clear()
