@@ -11,7 +11,8 @@ The tree, by whose fault it is::
     ├── ContentError                bytes are not what a card promised
     │   ├── DigestMismatchError     other bytes than the digest names
     │   ├── TooLargeError           more bytes than the cap allows
-    │   └── SourceError             no source gave the bytes (status, timeout, refused address)
+    │   ├── SourceError             no source gave the bytes (status, timeout, refused address)
+    │   └── StoreError              the cache's directory cannot be read or written
     ├── RequestError                the caller's request is at fault
     │   └── InvalidArgument         a value in it is
     ├── TransportError              the request plane could not carry it
@@ -56,6 +57,7 @@ __all__ = [
     "RequestError",
     "ResponseTimeout",
     "SourceError",
+    "StoreError",
     "StreamIncomplete",
     "TooLargeError",
     "TransportError",
@@ -136,6 +138,12 @@ class SourceError(ContentError):
     """A source did not give the bytes."""
 
     code = "source"
+
+
+class StoreError(ContentError):
+    """The directory that keeps verified bytes cannot be read or written."""
+
+    code = "store"
 
 
 class RequestError(MusterError):

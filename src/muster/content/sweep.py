@@ -1,0 +1,96 @@
+"""Removing what killed processes left behind: temporary files nobody will ever finish.
+
+Deciding is separate from doing. A temporary file is abandoned when its process is gone from this
+machine and it has not been written for a minute: the minute is for writers we cannot see, in
+another container or on another host that shares the directory. After a day it is abandoned whoever
+seems to own it, because process numbers are used again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from muster.content.staging import LIVE_NAMES
+
+__all__ = ["ORPHAN_AGE_S", "STALE_AGE_S", "is_abandoned", "sweep"]
+
+ORPHAN_AGE_S: Final = 60.0
+"""Silence after which the file of a process that is gone is removed, in seconds."""
+STALE_AGE_S: Final = 86400.0
+"""Silence after which a temporary file is removed whoever owns it, in seconds."""
+
+_TEMPORARY = re.compile(r"(?:[0-9a-f]{64})?\.(?:tmp|bad)\.([0-9]{1,10})\.[0-9a-f]{32}")
+
+
+def is_abandoned(name: str, *, age_s: float, process_lives: Callable[[int], bool]) -> bool:
+    """Whether the entry ``name``, last written ``age_s`` ago, is a leftover.
+
+    Names that are not a temporary file's are never leftovers, whatever their age.
+    """
+    match = _TEMPORARY.fullmatch(name)
+    if match is None or name in LIVE_NAMES or age_s < ORPHAN_AGE_S:
+        return False
+    owner = int(match[1])
+    # Not in LIVE_NAMES, so a file with our own number is from an earlier process of that number.
+    return age_s >= STALE_AGE_S or owner == os.getpid() or not process_lives(owner)
+
+
+def sweep(root: Path, *, now: float) -> list[Path]:
+    """Remove leftovers from the blobs and the views under ``root``.
+
+    Entries that vanish meanwhile or cannot be removed are passed over: sweeping is housekeeping and
+    never a reason not to start.
+
+    Args:
+        root: The store's root; it need not exist.
+        now: The wall clock's time, in seconds since the epoch.
+
+    Returns:
+        What was removed.
+    """
+    removed: list[Path] = []
+    for directory in _directories(root):
+        for entry in _entries(directory):
+            with contextlib.suppress(OSError):
+                age_s = now - entry.stat(follow_symlinks=False).st_mtime
+                if is_abandoned(entry.name, age_s=age_s, process_lives=_lives):
+                    Path(entry.path).unlink()
+                    removed.append(Path(entry.path))
+    return removed
+
+
+def _directories(root: Path) -> Iterator[Path]:
+    """The blobs, and every view; a card with an empty slug has its views one level higher."""
+    yield root / "blobs"
+    for slug in _entries(root / "by-slug"):
+        if slug.is_dir(follow_symlinks=False):
+            yield Path(slug.path)
+            for view in _entries(Path(slug.path)):
+                if view.is_dir(follow_symlinks=False):
+                    yield Path(view.path)
+
+
+def _entries(directory: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(directory) as entries:
+            return list(entries)
+    except OSError:
+        return []
+
+
+def _lives(process: int) -> bool:
+    """Whether a process of that number runs on this machine, as far as we may know."""
+    if process <= 0:
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:
+        return True
+    return True
