@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -72,7 +73,8 @@ class TcpCaller:
         Raises:
             CannotConnect: If the address or port cannot be used.
         """
-        bind, advertised = bind_and_advertise(self._settings.response_host)
+        host = self._settings.response_host
+        bind, advertised = await asyncio.to_thread(bind_and_advertise, host)
         await self._home.start(bind, lambda port: format_authority(advertised, port))
 
     async def send(
