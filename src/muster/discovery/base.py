@@ -14,7 +14,10 @@ What every implementation promises, and ``tests/contract`` checks:
 * ``watch`` gives a snapshot and then each change after it: no gap, and no change for what is as the
   snapshot said. Changes to one key may be merged when the reader is slow; the last state always
   arrives.
-* ``close`` removes this process's records and is idempotent.
+* A record that another process replaces is that process's from then on: the first one neither
+  refreshes nor removes it, and its ``deregister`` raises.
+* ``close`` removes this process's records and is idempotent; every other call after it raises
+  ``DiscoveryError``.
 """
 
 from __future__ import annotations
