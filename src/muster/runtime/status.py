@@ -1,0 +1,253 @@
+"""The HTTP server every worker has: health, metrics, and its models' metadata files.
+
+It decides nothing: health is asked for, metrics and files come from their registries. Routes and
+bodies are those of Dynamo 1.6.1's system status server, with three faults left out: ``/live`` says
+whether the process lives and nothing else, health is served as JSON, and files are streamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+from collections.abc import Callable, Mapping
+from typing import Self
+
+import msgspec
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.exposition import choose_encoder
+
+from muster.config.settings import SystemSettings
+from muster.errors import ConfigError, InvalidArgument, SourceError
+from muster.log import facts
+from muster.runtime.file_body import send_file, send_headers_of
+from muster.runtime.metadata_registry import MetadataArtifactRegistry, MetadataKey
+from muster.runtime.metadata_route import METADATA_PREFIX, parse_path, target_path
+from muster.wire.address import Addresses, bind_and_advertise, format_authority
+
+__all__ = ["HealthReport", "StatusServer"]
+
+logger = logging.getLogger(__name__)
+
+_ALLOW = {hdrs.ALLOW: "GET,HEAD"}
+_NOT_FOUND = "Not found"
+_NO_ROUTE = "Route not found"
+_UNREADABLE = "Failed to read file"
+_NANOS = 1_000_000_000
+
+
+class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a worker is: whether it takes requests, for how long it has run, each endpoint's state."""
+
+    ready: bool
+    uptime_s: float
+    endpoints: Mapping[str, bool]
+
+
+class _Uptime(msgspec.Struct, frozen=True):
+    secs: int
+    nanos: int
+
+
+class _HealthBody(msgspec.Struct, frozen=True):
+    """The JSON body, with Dynamo's field names and words."""
+
+    status: str
+    uptime: _Uptime
+    endpoints: dict[str, str]
+
+
+def _word(ready: bool) -> str:
+    return "ready" if ready else "notready"
+
+
+def _body(report: HealthReport, *, ready: bool) -> bytes:
+    secs, nanos = divmod(int(report.uptime_s * _NANOS), _NANOS)
+    endpoints = {name: _word(state) for name, state in report.endpoints.items()}
+    return msgspec.json.encode(_HealthBody(_word(ready), _Uptime(secs, nanos), endpoints))
+
+
+class StatusServer:
+    """Serves ``/health``, ``/live``, ``/metrics`` and ``/v1/metadata/...``.
+
+    Args:
+        settings: Where to listen and what to advertise; a port of ``None`` counts as 0.
+        registry: The files to serve; read at every request.
+        health: Called at every health request, on the event loop; must not block.
+        metrics: What ``/metrics`` shows; the server adds its own counter while it runs.
+    """
+
+    def __init__(
+        self,
+        settings: SystemSettings,
+        registry: MetadataArtifactRegistry,
+        health: Callable[[], HealthReport],
+        metrics: CollectorRegistry,
+    ) -> None:
+        self._settings = settings
+        self._registry = registry
+        self._health = health
+        self._metrics = metrics
+        self._outcomes = Counter(
+            "muster_metadata_requests",
+            "Requests for metadata files by outcome.",
+            ["outcome"],
+            registry=None,
+        )
+        self._plain: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+            "/health": self._get_health,
+            "/live": self._get_live,
+            "/metrics": self._get_metrics,
+        }
+        self._http: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._addresses: Addresses | None = None
+        self._port = 0
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: If the host means nothing here, the port is taken or forbidden, or the
+                server is turned off (port -1) or running already.
+        """
+        port = self._settings.port or 0
+        if port < 0:
+            raise ConfigError(f"the status server is turned off (port {port})")
+        if self._listener is not None:
+            raise ConfigError("the status server is running already")
+        addresses = await asyncio.to_thread(
+            bind_and_advertise, self._settings.host, advertise=self._settings.advertise_host
+        )
+        http = web.Server(self._answer, access_log=None)
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                http, addresses.bind_host, port, backlog=1024
+            )
+        except OSError as error:
+            raise _cannot_listen(addresses.bind_host, port, error) from error
+        self._http, self._listener, self._addresses = http, listener, addresses
+        self._port = listener.sockets[0].getsockname()[1]
+        self._metrics.register(self._outcomes)
+        logger.info("status server listens", extra=facts(url=self.base_url))
+
+    async def close(self, timeout_s: float = 2.0) -> None:
+        """Stop listening, and give transfers under way ``timeout_s`` seconds. Idempotent."""
+        listener, http = self._listener, self._http
+        self._listener = self._http = self._addresses = None
+        if listener is None or http is None:
+            return
+        listener.close()
+        http.pre_shutdown()
+        await http.shutdown(timeout_s)
+        with contextlib.suppress(KeyError):
+            self._metrics.unregister(self._outcomes)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 before ``start``."""
+        return self._port
+
+    @property
+    def base_url(self) -> str:
+        """``http://host:port`` for others to connect to.
+
+        Raises:
+            ConfigError: If the server does not run.
+        """
+        if self._addresses is None:
+            raise ConfigError("the status server does not run, so it has no address")
+        return f"http://{format_authority(self._addresses.advertise_host, self._port)}"
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = target_path(request.raw_path)
+        if path.startswith(METADATA_PREFIX):
+            return await self._answer_metadata(request, path)
+        get = self._plain.get(path)
+        if get is None:
+            return web.Response(status=404, text=_NO_ROUTE)
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            return web.Response(status=405, headers=_ALLOW)
+        return get(request)
+
+    def _get_health(self, _: web.BaseRequest) -> web.Response:
+        report = self._health()
+        return web.Response(
+            status=200 if report.ready else 503,
+            body=_body(report, ready=report.ready),
+            content_type="application/json",
+        )
+
+    def _get_live(self, _: web.BaseRequest) -> web.Response:
+        return web.Response(body=_body(self._health(), ready=True), content_type="application/json")
+
+    def _get_metrics(self, request: web.BaseRequest) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=encode(self._metrics), headers={hdrs.CONTENT_TYPE: content_type})
+
+    async def _answer_metadata(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
+        try:
+            key = parse_path(path)
+        except InvalidArgument as error:
+            return self._refuse(400, error.message, "bad_request")
+        if key is None:
+            return self._refuse(404, _NO_ROUTE, "not_found")
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            self._count("bad_request")
+            return web.Response(status=405, headers=_ALLOW)
+        artifact = self._registry.get(key)
+        if artifact is None:
+            return self._refuse(404, _NOT_FOUND, "not_found")
+        send = send_file if request.method == hdrs.METH_GET else send_headers_of
+        try:
+            response = await send(request, artifact.path)
+        except SourceError as error:
+            return self._unreadable(request, key, error)
+        except ConnectionError:  # the client went away; aiohttp ends the request
+            self._count("cut")
+            raise
+        self._count("served")
+        return response
+
+    def _unreadable(
+        self, request: web.BaseRequest, key: MetadataKey, error: SourceError
+    ) -> web.StreamResponse:
+        """The file failed: say so, or, if its headers are out, end on the closed connection."""
+        logger.warning(
+            "a registered metadata file was not served whole",
+            extra=facts(key=str(key), reason=error.message),
+        )
+        if request.transport is None or request.transport.is_closing():
+            self._count("cut")
+            return web.Response(status=500)
+        return self._refuse(500, _UNREADABLE, "unreadable")
+
+    def _refuse(self, status: int, text: str, outcome: str) -> web.Response:
+        self._count(outcome)
+        return web.Response(status=status, text=text)
+
+    def _count(self, outcome: str) -> None:
+        self._outcomes.labels(outcome).inc()
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    where = format_authority(host, port)
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"cannot start the status server: port {port} is in use on {host}",
+            hint="stop what uses it, choose another with DYN_SYSTEM_PORT, "
+            "or 0 to let the system pick one",
+        )
+    return ConfigError(
+        f"cannot start the status server on {where}: {error.strerror or error}",
+        hint="choose another address with DYN_SYSTEM_HOST or another port with DYN_SYSTEM_PORT",
+    )

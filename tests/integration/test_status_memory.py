@@ -1,0 +1,86 @@
+"""What a worker's memory does while many clients take a large file, measured in its own process."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+MIB = 1 << 20
+SIZE = 256 * MIB
+CLIENTS = 20
+
+SERVER = """
+import asyncio, json, sys
+from pathlib import Path
+from prometheus_client import CollectorRegistry
+from muster.config.settings import SystemSettings
+from muster.names import EndpointId
+from muster.runtime.metadata_registry import (
+    Artifact, MetadataArtifactRegistry, MetadataKey, MetadataOwner)
+from muster.runtime.metadata_route import format_path
+from muster.runtime.status import HealthReport, StatusServer
+
+def memory():
+    fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+    return int(fields["VmHWM"].split()[0]) * 1024
+
+async def main():
+    registry = MetadataArtifactRegistry()
+    key = MetadataKey("n", "c", "e", "s", "_base", "big.json")
+    registry.register(MetadataOwner(1, EndpointId("n", "c", "e")), key, Artifact(Path(sys.argv[1])))
+    health = lambda: HealthReport(ready=True, uptime_s=0.0, endpoints={})
+    server = StatusServer(
+        SystemSettings(host="127.0.0.1", port=0), registry, health, CollectorRegistry())
+    async with server:
+        print(json.dumps({"port": server.port, "path": format_path(key), "peak": memory()}), flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+        print(json.dumps({"peak": memory()}), flush=True)
+
+asyncio.run(main())
+"""
+
+
+async def _take(port: int, path: str) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=MIB)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode())
+    await reader.readuntil(b"\r\n\r\n")
+    received = 0
+    while data := await reader.read(MIB):
+        received += len(data)
+    writer.close()
+    return received
+
+
+async def _take_all(port: int, path: str) -> list[int]:
+    async with asyncio.timeout(50):
+        return await asyncio.gather(*(_take(port, path) for _ in range(CLIENTS)))
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc to measure memory")
+def test_serving_a_large_file_to_many_takes_memory_per_client_not_per_byte(tmp_path: Path) -> None:
+    big = tmp_path / "big.json"
+    with big.open("wb") as file:
+        file.truncate(SIZE)
+    with subprocess.Popen(
+        [sys.executable, "-c", SERVER, str(big)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdin is not None
+        assert child.stdout is not None
+        try:
+            started = json.loads(child.stdout.readline())
+            received = asyncio.run(_take_all(started["port"], started["path"]))
+            child.stdin.write("\n")
+            child.stdin.flush()
+            ended = json.loads(child.stdout.readline())
+        finally:
+            child.kill()
+    assert received == [SIZE] * CLIENTS
+    assert ended["peak"] - started["peak"] < 40 * MIB

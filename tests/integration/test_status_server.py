@@ -1,0 +1,553 @@
+"""The worker's status server over real sockets, spoken to byte by byte where a client would tidy."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+import uvloop
+from prometheus_client import CollectorRegistry, Counter
+
+from muster.config.settings import SystemSettings
+from muster.errors import ConfigError
+from muster.names import EndpointId
+from muster.runtime.file_body import PIECE_BYTES
+from muster.runtime.metadata_registry import (
+    BASE_SUFFIX,
+    Artifact,
+    MetadataArtifactRegistry,
+    MetadataKey,
+    MetadataOwner,
+)
+from muster.runtime.metadata_route import format_path
+from muster.runtime.status import HealthReport, StatusServer
+
+OWNER = MetadataOwner(1, EndpointId("ns", "backend", "generate"))
+READY = HealthReport(ready=True, uptime_s=6.5, endpoints={"generate": True})
+NOT_READY = HealthReport(ready=False, uptime_s=0.25, endpoints={"generate": True, "embed": False})
+
+
+class Reply(msgspec.Struct):
+    status: int
+    headers: dict[str, str]
+    body: bytes
+
+
+class Fixture:
+    """A running server, its registry, and what it will say of its health."""
+
+    def __init__(self, folder: Path, settings: SystemSettings) -> None:
+        self.folder = folder
+        self.report = READY
+        self.registry = MetadataArtifactRegistry()
+        self.metrics = CollectorRegistry()
+        self.server = StatusServer(settings, self.registry, lambda: self.report, self.metrics)
+
+    def publish(self, name: str, content: bytes, *, slug: str = "m") -> MetadataKey:
+        path = self.folder / f"file{len(self.registry)}"
+        path.write_bytes(content)
+        return self.publish_path(name, path, slug=slug)
+
+    def publish_path(self, name: str, path: Path, *, slug: str = "m") -> MetadataKey:
+        key = MetadataKey("ns", "backend", "generate", slug, BASE_SUFFIX, name)
+        self.registry.register(OWNER, key, Artifact(path))
+        return key
+
+    async def ask(self, target: str | bytes, method: str = "GET", **headers: str) -> Reply:
+        raw = target.encode() if isinstance(target, str) else target
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.server.port)
+        lines = [f"{name}: {value}" for name, value in {"Host": "t", **headers}.items()]
+        writer.write(
+            method.encode()
+            + b" "
+            + raw
+            + b" HTTP/1.1\r\nConnection: close\r\n"
+            + "\r\n".join(lines).encode()
+            + b"\r\n\r\n"
+        )
+        async with asyncio.timeout(20):
+            data = await reader.read()
+        writer.close()
+        head, _, body = data.partition(b"\r\n\r\n")
+        status, *rest = head.decode("latin-1").split("\r\n")
+        fields = dict(line.split(": ", 1) for line in rest)
+        return Reply(int(status.split(" ")[1]), {k.lower(): v for k, v in fields.items()}, body)
+
+    def outcome(self, name: str) -> float | None:
+        return self.metrics.get_sample_value("muster_metadata_requests_total", {"outcome": name})
+
+
+@contextlib.asynccontextmanager
+async def serving(folder: Path, settings: SystemSettings | None = None) -> AsyncIterator[Fixture]:
+    fixture = Fixture(folder, settings or SystemSettings(host="127.0.0.1", port=0))
+    async with fixture.server:
+        yield fixture
+
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+both_loops = pytest.mark.parametrize(
+    "loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+
+
+def run(
+    folder: Path, test: Callable[[Fixture], Awaitable[None]], loop: LoopFactory | None = None
+) -> None:
+    async def main() -> None:
+        async with serving(folder) as fixture:
+            await test(fixture)
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        runner.run(main())
+
+
+def test_a_file_is_served_as_it_is(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        reply = await at.ask(format_path(at.publish("config.json", b'{"a": 1}')))
+        assert reply.status == 200
+        assert reply.body == b'{"a": 1}'
+        assert reply.headers["content-type"] == "application/octet-stream"
+        assert reply.headers["content-length"] == "8"
+        assert "content-encoding" not in reply.headers
+        assert at.outcome("served") == 1
+
+    run(tmp_path, test)
+
+
+@both_loops
+@pytest.mark.parametrize(
+    "size", [0, 1, PIECE_BYTES - 1, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 7]
+)
+def test_every_byte_of_a_file_arrives_whatever_its_size(
+    tmp_path: Path, loop: LoopFactory, size: int
+) -> None:
+    async def test(at: Fixture) -> None:
+        content = os.urandom(size)
+        reply = await at.ask(format_path(at.publish("f", content)))
+        assert reply.status == 200
+        assert reply.headers["content-length"] == str(size)
+        assert reply.body == content
+
+    run(tmp_path, test, loop)
+
+
+def test_head_has_the_headers_of_get_and_no_body(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        path = format_path(at.publish("f", b"x" * 1000))
+        get, head = await at.ask(path), await at.ask(path, "HEAD")
+        del get.headers["date"], head.headers["date"]
+        assert (head.status, head.headers, head.body) == (200, get.headers, b"")
+
+    run(tmp_path, test)
+
+
+@both_loops
+def test_a_kept_connection_serves_one_file_after_another(tmp_path: Path, loop: LoopFactory) -> None:
+    async def test(at: Fixture) -> None:
+        contents = [b"first", b"", os.urandom(PIECE_BYTES * 2), b"last"]
+        paths = [format_path(at.publish(f"f{i}", data)) for i, data in enumerate(contents)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.server.port)
+        for path, content in zip(paths, contents, strict=True):
+            writer.write(f"GET {path} HTTP/1.1\r\nHost: t\r\n\r\n".encode())
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            assert head.startswith(b"HTTP/1.1 200 ")
+            assert await asyncio.wait_for(reader.readexactly(len(content)), 20) == content
+        writer.close()
+
+    run(tmp_path, test, loop)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "100%.json",
+        "%41",
+        "a#b",
+        "a?b",
+        "back\\slash",
+        "sp ace",
+        "naïve 模型.json",
+        "-dash",
+        "a+b",
+        "😀",
+    ],
+)
+def test_names_of_all_kinds_travel(tmp_path: Path, name: str) -> None:
+    async def test(at: Fixture) -> None:
+        reply = await at.ask(format_path(at.publish(name, name.encode())))
+        assert (reply.status, reply.body) == (200, name.encode())
+
+    run(tmp_path, test)
+
+
+def test_needless_escapes_and_either_case_mean_the_same_name(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        at.publish("é.json", b"x")
+        prefix = b"/v1/metadata/ns/backend/generate/m/_base/"
+        for spelling in (b"%c3%A9.json", b"%C3%A9%2Ejso%6e"):
+            assert (await at.ask(prefix + spelling)).body == b"x"
+
+    run(tmp_path, test)
+
+
+def test_an_empty_slug_matches(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        at.publish("config.json", b"x", slug="")
+        reply = await at.ask("/v1/metadata/ns/backend/generate//_base/config.json")
+        assert (reply.status, reply.body) == (200, b"x")
+
+    run(tmp_path, test)
+
+
+def test_query_and_absolute_form_are_accepted(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        path = format_path(at.publish("f", b"x"))
+        assert (await at.ask(f"{path}?a=/b")).body == b"x"
+        assert (await at.ask(f"http://elsewhere{path}")).body == b"x"
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        "m/_base/other.json",
+        "M/_base/config.json",
+        "m/lora/config.json",
+        "m/_base/CONFIG.JSON",
+        "m/_base/config.json/",
+        "m/_base//config.json",
+        "m/_base/../config.json",
+        "m/_base/x/../config.json",
+        "m/_base/%2e%2e/config.json",
+        "m/_base/..%2fconfig.json",
+        "m/_base/x%2F..%2Fconfig.json",
+        "m/_base/%2Fetc%2Fpasswd",
+        "m/_base/%252e%252e",
+        "m/_base/config.json%00",
+        "../m/_base/config.json",
+        "m//config.json/_base/x",
+    ],
+)
+def test_only_the_exact_name_is_found(tmp_path: Path, tail: str) -> None:
+    async def test(at: Fixture) -> None:
+        at.publish("config.json", b"x")
+        reply = await at.ask(f"/v1/metadata/ns/backend/generate/{tail}")
+        assert (reply.status, reply.body) == (404, b"Not found")
+        assert reply.headers["content-type"] == "text/plain; charset=utf-8"
+        assert at.outcome("not_found") == 1
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/",
+        "/v1/metadata",
+        "/v1/metadata/",
+        "/v1/metadata/ns/backend/generate/m/config.json",
+        "/v1/metadata/ns/backend/generate/m/_base",
+        "/v1/metadata/ns/backend/generate/m/_base/",
+        "/v1//metadata/ns/backend/generate/m/_base/config.json",
+        "/health/",
+        "/Health",
+        "/metadata",
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_what_is_no_route_says_so(tmp_path: Path, target: str, method: str) -> None:
+    async def test(at: Fixture) -> None:
+        at.publish("config.json", b"x")
+        reply = await at.ask(target, method)
+        assert (reply.status, reply.body) == (404, b"Route not found")
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH"])
+def test_other_methods_are_not_allowed(tmp_path: Path, method: str) -> None:
+    async def test(at: Fixture) -> None:
+        known = format_path(at.publish("f", b"x"))
+        for target in (known, known + "-unknown", "/health", "/metrics"):
+            reply = await at.ask(target, method)
+            assert (reply.status, reply.body) == (405, b"")
+            assert reply.headers["allow"] == "GET,HEAD"
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("name", [b"%ff", b"a%C3.json"])
+def test_a_name_that_is_not_utf8_is_a_bad_request(tmp_path: Path, name: bytes) -> None:
+    async def test(at: Fixture) -> None:
+        reply = await at.ask(b"/v1/metadata/ns/backend/generate/m/_base/" + name)
+        assert reply.status == 400
+        assert reply.body == b"Invalid URL: Invalid UTF-8 in `filename`"
+
+    run(tmp_path, test)
+
+
+def test_a_file_gone_or_not_a_file_is_a_500(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        gone, fifo, folder = (
+            at.publish_path("gone", tmp_path / "gone"),
+            at.publish_path("fifo", tmp_path / "fifo"),
+            at.publish_path("folder", tmp_path),
+        )
+        for key in (gone, fifo, folder):
+            reply = await at.ask(format_path(key))
+            assert (reply.status, reply.body) == (500, b"Failed to read file")
+            assert (await at.ask(format_path(key), "HEAD")).status == 500
+        assert at.outcome("unreadable") == 6
+
+    run(tmp_path, test)
+
+
+@both_loops
+def test_a_file_that_grows_while_it_is_sent_keeps_its_announced_length(
+    tmp_path: Path, loop: LoopFactory
+) -> None:
+    async def test(at: Fixture) -> None:
+        content = os.urandom(64 * PIECE_BYTES)
+        key = at.publish("f", content)
+        async with _begun(at, key) as (reader, length):
+            with (tmp_path / "file0").open("ab") as file:
+                file.write(b"more")
+            assert await asyncio.wait_for(reader.read(), 20) == content[:length]
+
+    run(tmp_path, test, loop)
+
+
+@both_loops
+def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection_early(
+    tmp_path: Path, loop: LoopFactory
+) -> None:
+    async def test(at: Fixture) -> None:
+        content = os.urandom(64 * PIECE_BYTES)
+        key = at.publish("f", content)
+        async with _begun(at, key) as (reader, length):
+            os.truncate(tmp_path / "file0", 10)
+            received = 0
+            with contextlib.suppress(ConnectionResetError):
+                async with asyncio.timeout(20):
+                    while data := await reader.read(1 << 16):
+                        received += len(data)
+            assert received < length
+        assert (await at.ask(format_path(key))).body == content[:10]
+        assert at.outcome("cut") == 1
+
+    run(tmp_path, test, loop)
+
+
+@both_loops
+def test_a_file_replaced_while_it_is_sent_arrives_as_it_was_opened(
+    tmp_path: Path, loop: LoopFactory
+) -> None:
+    async def test(at: Fixture) -> None:
+        content = os.urandom(64 * PIECE_BYTES)
+        key = at.publish("f", content)
+        async with _begun(at, key) as (reader, _):
+            (tmp_path / "new").write_bytes(b"new")
+            (tmp_path / "new").replace(tmp_path / "file0")
+            assert await asyncio.wait_for(reader.read(), 20) == content
+        assert (await at.ask(format_path(key))).body == b"new"
+
+    run(tmp_path, test, loop)
+
+
+@contextlib.asynccontextmanager
+async def _begun(at: Fixture, key: MetadataKey) -> AsyncIterator[tuple[asyncio.StreamReader, int]]:
+    """A response of which the headers are read and the body waits behind small buffers."""
+    sock = socket.socket()
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 16)
+    sock.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(sock, ("127.0.0.1", at.server.port))
+    reader, writer = await asyncio.open_connection(sock=sock, limit=1 << 16)
+    writer.write(
+        f"GET {format_path(key)} HTTP/1.1\r\nHost: t\r\nConnection: close\r\n\r\n".encode()
+    )
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+    length = next(
+        int(line.split(b":")[1])
+        for line in head.split(b"\r\n")
+        if line.lower().startswith(b"content-length")
+    )
+    try:
+        yield reader, length
+    finally:
+        writer.transport.abort()
+
+
+def _open_files() -> list[Path]:
+    """The files this process holds open."""
+    return [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+
+
+@both_loops
+def test_a_client_that_leaves_mid_file_costs_nothing_and_no_descriptor(
+    tmp_path: Path, loop: LoopFactory
+) -> None:
+    async def test(at: Fixture) -> None:
+        key = at.publish("f", os.urandom(64 * PIECE_BYTES))
+        await at.ask("/live")
+        for _ in range(5):
+            async with _begun(at, key):
+                pass
+        async with asyncio.timeout(20):
+            while at.outcome("cut") != 5:
+                await at.ask("/live")
+        descriptors = await asyncio.to_thread(_open_files)
+        held = tmp_path / "file0" in descriptors
+        assert not held
+
+    if not Path("/proc/self/fd").exists():
+        pytest.skip("needs /proc to count descriptors")
+    run(tmp_path, test, loop)
+
+
+def test_health_is_json_with_the_peers_fields(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        reply = await at.ask("/health")
+        assert reply.status == 200
+        assert reply.headers["content-type"].startswith("application/json")
+        assert json.loads(reply.body) == {
+            "status": "ready",
+            "uptime": {"secs": 6, "nanos": 500_000_000},
+            "endpoints": {"generate": "ready"},
+        }
+        at.report = NOT_READY
+        reply = await at.ask("/health")
+        assert reply.status == 503
+        assert json.loads(reply.body) == {
+            "status": "notready",
+            "uptime": {"secs": 0, "nanos": 250_000_000},
+            "endpoints": {"generate": "ready", "embed": "notready"},
+        }
+        assert (await at.ask("/health", "HEAD")).body == b""
+
+    run(tmp_path, test)
+
+
+def test_live_is_200_while_the_process_lives(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        at.report = NOT_READY
+        reply = await at.ask("/live?x")
+        assert reply.status == 200
+        assert json.loads(reply.body)["status"] == "ready"
+
+    run(tmp_path, test)
+
+
+def test_metrics_shows_the_registry_in_the_text_format(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        Counter("things", "Things.", registry=at.metrics).inc(3)
+        reply = await at.ask("/metrics")
+        assert reply.status == 200
+        assert reply.headers["content-type"].startswith("text/plain")
+        assert b"\nthings_total 3.0\n" in reply.body
+        asked = await at.ask("/metrics", Accept="application/openmetrics-text; version=1.0.0")
+        assert asked.headers["content-type"].startswith("application/openmetrics-text")
+        assert asked.body.endswith(b"# EOF\n")
+
+    run(tmp_path, test)
+
+
+@both_loops
+def test_sockets_have_nagle_off(tmp_path: Path, loop: LoopFactory) -> None:
+    async def test(at: Fixture) -> None:
+        _, writer = await asyncio.open_connection("127.0.0.1", at.server.port)
+        await at.ask("/live")
+        http = at.server._http
+        assert http is not None
+        transports = [handler.transport for handler in http.connections]
+        sockets = [transport.get_extra_info("socket") for transport in transports if transport]
+        assert sockets
+        assert all(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for sock in sockets)
+        writer.close()
+
+    run(tmp_path, test, loop)
+
+
+def test_the_base_url_has_the_bound_address_and_the_real_port(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        assert at.server.port > 0
+        assert at.server.base_url == f"http://127.0.0.1:{at.server.port}"
+
+    run(tmp_path, test)
+
+
+def test_the_advertised_host_setting_wins(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = SystemSettings(host="127.0.0.1", advertise_host="2001:db8::1")
+        async with serving(tmp_path, settings) as at:
+            assert at.server.base_url == f"http://[2001:db8::1]:{at.server.port}"
+
+    asyncio.run(main())
+
+
+def test_a_busy_port_is_a_config_error_that_says_which_and_what_to_do(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as at:
+            port = at.server.port
+            second = Fixture(tmp_path, SystemSettings(host="127.0.0.1", port=port))
+            with pytest.raises(ConfigError, match=f"port {port} is in use") as caught:
+                await second.server.start()
+            assert "DYN_SYSTEM_PORT" in caught.value.hint
+            with pytest.raises(ConfigError, match="does not run"):
+                _ = second.server.base_url
+            await second.server.close()
+
+    asyncio.run(main())
+
+
+def test_an_address_of_another_machine_is_a_config_error(tmp_path: Path) -> None:
+    fixture = Fixture(tmp_path, SystemSettings(host="192.0.2.200", port=0))
+    with pytest.raises(ConfigError, match=r"192\.0\.2\.200"):
+        asyncio.run(fixture.server.start())
+
+
+def test_port_minus_one_means_off_and_a_running_server_starts_once(tmp_path: Path) -> None:
+    async def main() -> None:
+        with pytest.raises(ConfigError, match="turned off"):
+            await Fixture(tmp_path, SystemSettings(port=-1)).server.start()
+        async with serving(tmp_path) as at:
+            with pytest.raises(ConfigError, match="running already"):
+                await at.server.start()
+
+    asyncio.run(main())
+
+
+def test_closing_lets_a_transfer_end_refuses_new_ones_and_may_be_repeated(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as at:
+            content = os.urandom(64 * PIECE_BYTES)
+            key = at.publish("f", content)
+            async with _begun(at, key) as (reader, _):
+                port = at.server.port
+                closing = asyncio.ensure_future(at.server.close(timeout_s=20))
+                assert await asyncio.wait_for(reader.read(), 20) == content
+                await closing
+            await at.server.close()
+            with pytest.raises(ConnectionRefusedError):
+                await asyncio.open_connection("127.0.0.1", port)
+
+    asyncio.run(main())
+
+
+def test_closing_does_not_wait_for_a_client_that_does_not_read(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path) as at:
+            key = at.publish("f", os.urandom(64 * PIECE_BYTES))
+            async with _begun(at, key), asyncio.timeout(10):
+                await at.server.close(timeout_s=0.05)
+
+    asyncio.run(main())
