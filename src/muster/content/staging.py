@@ -116,6 +116,7 @@ class StagedBlob:
             TooLargeError: It would pass the cap; nothing of ``data`` is written.
             StoreError: The disk refused, or the attempt has ended.
         """
+        self._require_open()
         size_bytes = self._size_bytes + len(data)
         if size_bytes > self._cap_bytes:
             raise TooLargeError(
@@ -139,6 +140,7 @@ class StagedBlob:
             DigestMismatchError: The bytes are not the ones asked for; nothing is left behind.
             StoreError: The disk refused, or the attempt has ended; nothing is left behind.
         """
+        self._require_open()
         try:
             got = Digest(self._hash.hexdigest())
             if got != self._digest:
@@ -165,10 +167,12 @@ class StagedBlob:
                 self._temporary.unlink()
             self._forget()
 
-    def _open(self) -> int:
+    def _require_open(self) -> None:
         if self._ended:
-            # Going on would store the rest of the bytes under the digest of all of them.
+            # going on would store the rest of the bytes under the digest of all of them
             raise StoreError(f"cannot store {self._target}: this attempt has ended")
+
+    def _open(self) -> int:
         if self._descriptor is not None:
             return self._descriptor
         make_private_directory(self._root, self._target.parent)
