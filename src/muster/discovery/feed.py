@@ -32,6 +32,7 @@ class Feed:
         self._pending: OrderedDict[str, bytes | None] = OrderedDict()
         self._ready = asyncio.Event()
         self._ended = False
+        self._finished = False
 
     @property
     def snapshot(self) -> dict[str, bytes]:
@@ -56,19 +57,22 @@ class Feed:
 
     def end(self) -> None:
         """Let the reader take what is pending and then stop; from any thread, idempotent."""
-        self._ended = True
-        self._on_loop([])
+        if not self._ended:
+            self._ended = True
+            self._on_loop(None)
 
-    def _on_loop(self, changes: list[Change]) -> None:
+    def _on_loop(self, changes: list[Change] | None) -> None:
         try:
             self._loop.call_soon_threadsafe(self._merge, changes)
         except RuntimeError:
             # The loop is closed: there is no reader any more.
             self._ended = True
 
-    def _merge(self, changes: list[Change]) -> None:
-        for change in changes:
+    def _merge(self, changes: list[Change] | None) -> None:
+        """Take changes over on the loop's thread; ``None`` is the end."""
+        for change in changes or ():
             self._pending[change.key] = change.value
+        self._finished = self._finished or changes is None
         self._ready.set()
 
     def __aiter__(self) -> AsyncIterator[Change]:
@@ -80,7 +84,7 @@ class Feed:
                 key, value = self._pending.popitem(last=False)
                 if self._believe(key, value):
                     return Change(key, value)
-            if self._ended:
+            if self._finished:
                 raise StopAsyncIteration
             self._ready.clear()
             await self._ready.wait()
