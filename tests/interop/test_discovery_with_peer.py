@@ -98,7 +98,7 @@ def ask_ids(client: subprocess.Popen[str]) -> list[int]:
 
 async def eventually_ids(client: subprocess.Popen[str], expected: list[int]) -> None:
     async with asyncio.timeout(30):
-        while await asyncio.to_thread(ask_ids, client) != expected:
+        while await asyncio.to_thread(ask_ids, client) != expected:  # noqa: ASYNC110 - we can only ask
             await asyncio.sleep(0.1)
 
 
