@@ -1,0 +1,408 @@
+"""A client's connection: from bytes to exchanges, one after the other.
+
+One task lives as long as the connection and runs the handler for each request in turn, so that a
+request costs one wake-up and no task. When the client goes away the task is cancelled: the handler
+sees ``CancelledError`` at whatever it awaits.
+
+Invariants: a handler runs only for a request that has arrived whole and within the limits; while
+one runs, at most what one read brought is queued behind it; after a response that says
+``connection: close``, or a refusal from here, nothing more is parsed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+import httptools
+
+from muster.errors import TransportError
+from muster.frontend.http.exchange import Exchange
+from muster.log import facts
+
+__all__ = ["Handler", "HttpConnection", "HttpLimits", "Refuse"]
+
+logger = logging.getLogger(__name__)
+
+Handler = Callable[[Exchange], Awaitable[None]]
+"""Answers one exchange. What it raises is logged and answered with status 500."""
+
+Refuse = Callable[[Exchange, int, str], None]
+"""Answers an exchange that never reaches a handler: status and text."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """Bounds on what a client may send and how long it may take.
+
+    Attributes:
+        head_bytes: Largest request line and headers together.
+        body_bytes: Largest body.
+        request_s: Limit on a request's head, and longest silence within its body.
+        idle_s: How long an idle connection is kept; longer than the usual proxy's own limit.
+        write_s: How long a client may leave its response unread once its buffer is full.
+        linger_s: How long the rest of a refused request is read, so that the refusal arrives.
+    """
+
+    head_bytes: int = 64 << 10
+    body_bytes: int = 45 << 20
+    request_s: float = 30.0
+    idle_s: float = 620.0
+    write_s: float = 60.0
+    linger_s: float = 5.0
+
+
+class HttpConnection(asyncio.Protocol):
+    """Protocol of one accepted connection.
+
+    Args:
+        handler: Answers requests.
+        refuse: Answers what is refused here (malformed, too large, too slow).
+        limits: Bounds.
+        opened: Called with the connection once it is there; starts ``serve`` as a task.
+        closed: Called when it has gone.
+    """
+
+    __slots__ = (
+        "_body",
+        "_body_bytes",
+        "_closed",
+        "_current",
+        "_handler",
+        "_head_bytes",
+        "_head_done",
+        "_headers",
+        "_in_request",
+        "_limits",
+        "_loop",
+        "_opened",
+        "_parser",
+        "_paused",
+        "_queue",
+        "_refuse",
+        "_refused",
+        "_since",
+        "_target",
+        "_task",
+        "_timer",
+        "_transport",
+        "_wakeup",
+        "_writable",
+    )
+
+    def __init__(
+        self,
+        handler: Handler,
+        refuse: Refuse,
+        limits: HttpLimits,
+        *,
+        opened: Callable[[HttpConnection], asyncio.Task[None]],
+        closed: Callable[[HttpConnection], None],
+    ) -> None:
+        self._handler = handler
+        self._refuse = refuse
+        self._limits = limits
+        self._opened = opened
+        self._closed = closed
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._queue: deque[Exchange] = deque()
+        self._current: Exchange | None = None
+        self._wakeup: asyncio.Future[None] | None = None
+        self._writable: asyncio.Future[None] | None = None
+        self._paused = False
+        self._refused = False
+        self._since = 0.0
+        self._in_request = False
+        self._head_done = False
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._target = b""
+        self._headers: dict[bytes, bytes] = {}
+        self._body: list[bytes] = []
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Start serving."""
+        self._transport = cast("asyncio.Transport", transport)
+        self._since = self._loop.time()
+        self._timer = self._loop.call_later(self._limits.request_s, self._check_time)
+        self._task = self._opened(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Stop whatever is being done for this client."""
+        self._transport = None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        if self._task is not None:
+            self._task.cancel()
+        self._closed(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse; what completes a request wakes the serving task."""
+        if self._refused:
+            return
+        if self._head_done or not self._in_request:
+            # A head's silence counts from its first byte: one byte now and then does not help.
+            self._since = self._loop.time()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._turn_away(400, f"The request is not valid HTTP: {error}")
+        else:
+            if self._in_request and not self._head_done:
+                self._head_bytes += len(data)
+                if self._head_bytes > self._limits.head_bytes:
+                    self._turn_away(431, f"Headers exceed {self._limits.head_bytes} bytes")
+
+    def pause_writing(self) -> None:
+        """The client does not keep up; ``drained`` waits from now on."""
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        if self._writable is not None and not self._writable.done():
+            self._writable.set_result(None)
+        self._writable = None
+
+    # The parser's side.
+
+    def on_message_begin(self) -> None:
+        """A request line follows."""
+        self._in_request = True
+        self._head_done = False
+        self._head_bytes = 0
+        self._body_bytes = 0
+        self._target = b""
+        self._headers = {}
+        self._body = []
+
+    def on_url(self, url: bytes) -> None:
+        """A part of the request's target."""
+        self._target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header, or a trailer after the body, which is dropped."""
+        if not self._head_done:
+            self._headers[name.lower()] = value
+
+    def on_headers_complete(self) -> None:
+        """Refuse early what is announced as too large; invite what waits to be invited."""
+        self._head_done = True
+        length = self._headers.get(b"content-length")
+        if length is not None and int(length) > self._limits.body_bytes:
+            self._refuse_body()
+        elif b"expect" in self._headers and self._current is None:
+            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        """A part of the body."""
+        if self._refused:
+            return
+        self._body_bytes += len(data)
+        if self._body_bytes > self._limits.body_bytes:
+            self._refuse_body()
+        else:
+            self._body.append(data)
+
+    def on_message_complete(self) -> None:
+        """The request is whole: queue it for the serving task."""
+        if self._refused or self._parser.should_upgrade():
+            return
+        self._in_request = False
+        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+        self._body = []
+        self._queue.append(self._exchange(body))
+        if self._wakeup is not None:
+            if not self._wakeup.done():
+                self._wakeup.set_result(None)
+        elif not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    # The handler's side.
+
+    def send(self, data: bytes) -> None:
+        """Write to the client; dropped once it has gone."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    async def drained(self) -> None:
+        """Wait while the client's buffer is full.
+
+        Raises:
+            TransportError: If it stays full for ``write_s``; the connection is cut.
+        """
+        if self._writable is None:
+            return
+        try:
+            async with asyncio.timeout(self._limits.write_s):
+                await asyncio.shield(self._writable)
+        except TimeoutError:
+            if self._transport is not None:
+                self._transport.abort()
+            raise TransportError(
+                f"the client left its response unread for {self._limits.write_s:g} s"
+            ) from None
+
+    # Serving.
+
+    async def serve(self) -> None:
+        """Run the handler for each request until the connection is to close."""
+        while self._transport is not None:
+            if not self._queue:
+                self._wakeup = self._loop.create_future()
+                await self._wakeup
+                self._wakeup = None
+            exchange = self._current = self._queue.popleft()
+            await self._handle(exchange)
+            self._current = None
+            self._since = self._loop.time()
+            if exchange.close:
+                break
+            if self._paused and not self._queue:
+                self._resume()
+        self.close()
+
+    async def _handle(self, exchange: Exchange) -> None:
+        try:
+            await self._handler(exchange)
+        except Exception as error:
+            # The last line of defence: a bug in a handler must not take the process's other
+            # clients down, and its client must not hang.
+            logger.exception(
+                "request handler failed", extra=facts(path=exchange.path, error=repr(error))
+            )
+            if not exchange.started:
+                exchange.close = True
+                self._refuse(exchange, 500, "Internal error; see the server's log")
+        if not exchange.finished:
+            exchange.close = True
+            if self._transport is not None:
+                self._transport.abort()
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.resume_reading()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no request is being handled, waited for in the queue, or arriving."""
+        return self._current is None and not self._queue and not self._in_request
+
+    def close_when_idle(self) -> None:
+        """Close now if idle; otherwise after the response in progress."""
+        for exchange in (self._current, *self._queue):
+            if exchange is not None:
+                exchange.close = True
+        if self.idle:
+            self.close()
+
+    def close(self) -> None:
+        """Close after what is buffered has been sent."""
+        if self._transport is not None:
+            self._transport.close()
+
+    # Refusing.
+
+    def _exchange(self, body: bytes) -> Exchange:
+        return Exchange(
+            self,
+            method=self._parser.get_method().decode("ascii"),
+            target=self._target,
+            headers=self._headers,
+            body=body,
+            keep_alive=self._parser.should_keep_alive(),
+            chunked=self._parser.get_http_version() != "1.0",
+        )
+
+    def _refuse_body(self) -> None:
+        limit = self._limits.body_bytes
+        self._turn_away(413, f"The request body exceeds the limit of {limit} bytes")
+
+    def _turn_away(self, status: int, message: str) -> None:
+        """Answer what is not going to be parsed, then close once the client has heard of it.
+
+        Behind a request still being answered there is no place for a second answer: the connection
+        is closed after the first.
+        """
+        self._refused = True
+        if self._current is not None or self._queue:
+            self.close_when_idle()
+            return
+        exchange = Exchange(
+            self,
+            method="GET",
+            target=self._target or b"/",
+            headers=self._headers,
+            body=b"",
+            keep_alive=False,
+        )
+        self._refuse(exchange, status, message)
+        if self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_later(self._limits.linger_s, self._abort)
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Go on with HTTP/1.1 as if no upgrade had been offered.
+
+        llhttp leaves the body of such a request unparsed, so the head is parsed again without the
+        offer. Some clients (Java's) offer ``h2c`` with every first request.
+        """
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._turn_away(405, "CONNECT is not supported")
+            return
+        skip = (b"upgrade", b"connection", b"http2-settings")
+        head = b"".join(
+            b"%b: %b\r\n" % (name, value)
+            for name, value in self._headers.items()
+            if name not in skip
+        )
+        line = b"%b %b HTTP/%b\r\n" % (
+            method,
+            self._target,
+            self._parser.get_http_version().encode(),
+        )
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(line + head + b"\r\n" + rest)
+
+    # Time.
+
+    def _check_time(self) -> None:
+        """One timer a connection: looks whether the client has been silent for too long."""
+        now = self._loop.time()
+        silent = now - self._since
+        if self._current is not None or self._queue:
+            limit, silent = self._limits.request_s, 0.0
+        elif self._in_request:
+            limit = self._limits.request_s
+        else:
+            limit = self._limits.idle_s
+        if silent < limit:
+            self._timer = self._loop.call_later(
+                min(limit - silent, self._limits.request_s), self._check_time
+            )
+        elif self._in_request:
+            self._turn_away(408, f"The request did not arrive within {limit:g} s")
+        else:
+            self.close()
+
+    def _abort(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

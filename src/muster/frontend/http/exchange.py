@@ -1,0 +1,164 @@
+"""One request and its response, as a handler sees them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Protocol
+
+__all__ = ["Exchange", "ResponseSink"]
+
+_REASONS = {status.value: status.phrase for status in HTTPStatus} | {529: "Overloaded"}
+_STATUS_LINES = {
+    status: f"HTTP/1.1 {status} {reason}\r\n".encode() for status, reason in _REASONS.items()
+}
+
+
+class _DateField:
+    """The ``date`` header, formatted once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._field = ""
+
+    def now(self) -> str:
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self._field = f"date: {formatdate(second, usegmt=True)}\r\n"
+        return self._field
+
+
+_date = _DateField()
+
+
+class ResponseSink(Protocol):
+    """Where an exchange's bytes go: the connection."""
+
+    def send(self, data: bytes) -> None:
+        """Hand bytes to the network; a no-op once the client has gone."""
+        ...
+
+    async def drained(self) -> None:
+        """Wait until the client has read enough for more bytes to be worth buffering."""
+        ...
+
+
+class Exchange:
+    """A request that has arrived whole, and the means to answer it once.
+
+    Either ``respond`` once, or ``start_stream``, any number of ``write`` and ``end``. Header names
+    in ``headers`` are lower case; of a repeated header the last value counts.
+
+    Attributes:
+        method: In upper case.
+        path: Path as sent, percent-encoding kept, without the query.
+        query: What followed ``?``, or empty.
+        headers: Request headers.
+        body: The whole body.
+        request_id: Answered as ``x-request-id``; whoever routes the request sets it.
+        started: Whether a status line has been sent.
+        finished: Whether the response is complete.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_sink",
+        "body",
+        "close",
+        "finished",
+        "headers",
+        "method",
+        "path",
+        "query",
+        "request_id",
+        "started",
+    )
+
+    def __init__(
+        self,
+        sink: ResponseSink,
+        *,
+        method: str,
+        target: bytes,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        keep_alive: bool = True,
+        chunked: bool = True,
+    ) -> None:
+        path, _, query = target.partition(b"?")
+        self._sink = sink
+        self._chunked = chunked
+        self.method = method
+        self.path = path.decode("latin-1")
+        self.query = query.decode("latin-1")
+        self.headers = headers
+        self.body = body
+        self.close = not keep_alive
+        self.request_id = ""
+        self.started = False
+        self.finished = False
+
+    def header(self, name: bytes) -> str:
+        """A request header's value, or empty if it was not sent."""
+        return self.headers.get(name, b"").decode("latin-1")
+
+    def respond(
+        self,
+        status: int,
+        body: bytes,
+        *,
+        content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        """Send the whole response. To HEAD, only its head."""
+        head = self._head(
+            status, f"content-type: {content_type}\r\ncontent-length: {len(body)}\r\n", headers
+        )
+        self.finished = True
+        self._sink.send(head if self.method == "HEAD" else head + body)
+
+    def start_stream(self, data: bytes = b"", *, content_type: str = "text/event-stream") -> None:
+        """Send the head, with status 200, of a response of unknown length, and a first part."""
+        framing = "transfer-encoding: chunked\r\n" if self._chunked else ""
+        if not self._chunked:
+            self.close = True
+        head = self._head(
+            200, f"content-type: {content_type}\r\ncache-control: no-cache\r\n{framing}", None
+        )
+        self._sink.send(head + self._chunk(data))
+
+    def write(self, data: bytes) -> None:
+        """Send a part of a streamed response at once; empty parts are left out."""
+        if data:
+            self._sink.send(self._chunk(data))
+
+    def end(self, data: bytes = b"") -> None:
+        """Send a last part, if any, and the end of a streamed response, in one write."""
+        self.finished = True
+        self._sink.send(self._chunk(data) + b"0\r\n\r\n" if self._chunked else data)
+
+    async def drained(self) -> None:
+        """Wait while the client is too far behind; returns at once if it is not."""
+        await self._sink.drained()
+
+    def _chunk(self, data: bytes) -> bytes:
+        if not self._chunked or not data:
+            return data
+        return b"%x\r\n%b\r\n" % (len(data), data)
+
+    def _head(self, status: int, fields: str, headers: Mapping[str, str] | None) -> bytes:
+        self.started = True
+        fields += _date.now()
+        if self.request_id:
+            fields += f"x-request-id: {self.request_id}\r\n"
+        if headers:
+            fields += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        if self.close:
+            fields += "connection: close\r\n"
+        elif not self._chunked:
+            fields += "connection: keep-alive\r\n"  # HTTP/1.0 closes unless told so
+        line = _STATUS_LINES.get(status) or f"HTTP/1.1 {status} \r\n".encode()
+        return b"%b%b\r\n" % (line, fields.encode("latin-1", "replace"))

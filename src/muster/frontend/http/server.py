@@ -1,0 +1,88 @@
+"""Listening, and the set of connections."""
+
+from __future__ import annotations
+
+import asyncio
+
+from muster.errors import ConfigError
+from muster.frontend.http.connection import Handler, HttpConnection, HttpLimits, Refuse
+from muster.tasks import TaskOwner
+
+__all__ = ["HttpServer"]
+
+_BACKLOG = 4096
+
+
+class HttpServer:
+    """Accepts connections and runs ``handler`` for every request on them.
+
+    Args:
+        handler: Answers requests.
+        refuse: Answers what is malformed, too large or too slow.
+        limits: Bounds on requests.
+    """
+
+    def __init__(self, handler: Handler, refuse: Refuse, limits: HttpLimits) -> None:
+        self._handler = handler
+        self._refuse = refuse
+        self._limits = limits
+        self._connections: set[HttpConnection] = set()
+        self._tasks = TaskOwner("http")
+        self._server: asyncio.Server | None = None
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 if it does not."""
+        if self._server is None or not self._server.sockets:
+            return 0
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def start(self, host: str, port: int) -> None:
+        """Listen.
+
+        Args:
+            host: Address to bind to.
+            port: Port; 0 lets the system pick.
+
+        Raises:
+            ConfigError: If the address cannot be bound; says why.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            self._server = await loop.create_server(self._connect, host, port, backlog=_BACKLOG)
+        except (OSError, OverflowError) as error:
+            raise ConfigError(
+                f"cannot listen on {host} port {port}: {error}",
+                hint="another process may have the port; choose one with --http-port",
+            ) from error
+
+    def stop_listening(self) -> None:
+        """Accept nothing more; connections that are there stay."""
+        if self._server is not None:
+            self._server.close()
+
+    def close_idle(self) -> None:
+        """Close connections without a request, and the others after their response."""
+        for connection in list(self._connections):
+            connection.close_when_idle()
+
+    async def close(self) -> None:
+        """Stop listening, cancel what is being handled, close every connection. Idempotent."""
+        self.stop_listening()
+        await self._tasks.close()
+        for connection in list(self._connections):
+            connection.close()
+        self._server = None
+
+    def _connect(self) -> HttpConnection:
+        return HttpConnection(
+            self._handler,
+            self._refuse,
+            self._limits,
+            opened=self._opened,
+            closed=self._connections.discard,
+        )
+
+    def _opened(self, connection: HttpConnection) -> asyncio.Task[None]:
+        self._connections.add(connection)
+        return self._tasks.launch(connection.serve(), name="connection")

@@ -1,0 +1,125 @@
+"""Which models there are: those being served, by name and alias, and those that are not, and why.
+
+The catalog adds and removes entries; the API looks them up. Everything happens on the event loop's
+thread, and a look-up is one dictionary access.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from muster.discovery.records import Instance
+from muster.errors import ConflictError
+from muster.frontend.api_error import model_not_found, model_not_served
+from muster.frontend.served_model import ServedModel
+
+__all__ = ["ModelStatus", "ModelTable"]
+
+
+class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """A model that somebody registered, and how far serving it has come.
+
+    Attributes:
+        model: Its name.
+        state: One word: ``ready``, or what it is instead (``fetching``, ``failed``, ...).
+        reason: Stable code for why it is not served; empty when it is.
+        message: For people; empty when there is nothing to say.
+    """
+
+    model: str
+    state: str
+    reason: str = ""
+    message: str = ""
+
+
+def _none() -> Sequence[ModelStatus]:
+    return ()
+
+
+def _no_instances() -> Sequence[Instance]:
+    return ()
+
+
+class ModelTable:
+    """The models of one frontend.
+
+    Args:
+        unserved: Gives the registered models that are not served at present.
+        instances: Gives all instances in sight, for ``/health``.
+    """
+
+    def __init__(
+        self,
+        *,
+        unserved: Callable[[], Sequence[ModelStatus]] = _none,
+        instances: Callable[[], Sequence[Instance]] = _no_instances,
+    ) -> None:
+        self._unserved = unserved
+        self._instances = instances
+        self._models: dict[str, ServedModel] = {}
+        self._names: dict[str, ServedModel] = {}
+
+    def add(self, model: ServedModel) -> None:
+        """Serve ``model``, in place of the one of the same name if there is one.
+
+        An alias that another model has as its name or alias is left to that one.
+
+        Raises:
+            ConflictError: If the name is another model's alias.
+        """
+        holder = self._names.get(model.name)
+        if holder is not None and holder.name != model.name:
+            raise ConflictError(f"{model.name!r} is an alias of the model {holder.name!r}")
+        self.remove(model.name)
+        self._models[model.name] = model
+        self._names[model.name] = model
+        for alias in model.aliases:
+            self._names.setdefault(alias, model)
+
+    def remove(self, name: str) -> None:
+        """Stop serving the model of this name; nothing happens if there is none."""
+        model = self._models.pop(name, None)
+        if model is not None:
+            for known in [known for known, held in self._names.items() if held is model]:
+                del self._names[known]
+
+    def get(self, name: str) -> ServedModel:
+        """The model of this name or alias.
+
+        Raises:
+            ApiError: 404 if nobody knows it, 503 if it is registered but not served.
+        """
+        model = self._names.get(name)
+        if model is not None:
+            return model
+        for status in self._unserved():
+            if status.model == name:
+                raise model_not_served(name, status.state, status.reason, status.message)
+        raise model_not_found(name, list(self._names))
+
+    def find(self, name: str) -> ServedModel | None:
+        """The model of this name or alias, or ``None``."""
+        return self._names.get(name)
+
+    def models(self) -> Sequence[ServedModel]:
+        """All served models, oldest first."""
+        return list(self._models.values())
+
+    def names(self) -> Sequence[tuple[str, ServedModel]]:
+        """All names and aliases, and the models they mean."""
+        return list(self._names.items())
+
+    def statuses(self) -> Sequence[ModelStatus]:
+        """The served models, then the registered ones that are not served."""
+        ready = [ModelStatus(model=model.name, state="ready") for model in self._models.values()]
+        return [*ready, *self.unserved()]
+
+    def unserved(self) -> Sequence[ModelStatus]:
+        """Registered models that are not served."""
+        return [status for status in self._unserved() if status.model not in self._models]
+
+    def instances(self) -> Sequence[Instance]:
+        """All instances in sight."""
+        return self._instances()

@@ -1,0 +1,1 @@
+"""The OpenAI API: its requests, limits, replies and stream frames, and the routes that use them."""

@@ -1,0 +1,173 @@
+"""Server-sent events of streamed replies, with all but the text encoded in advance.
+
+A request makes one ``Frames``; a batch of tokens then costs one JSON string and two
+concatenations. The fields and their order are those of Dynamo 1.6.1.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+
+from muster.frontend.openai.reply import ChatLogprobs, CompletionLogprobs, Usage
+
+__all__ = ["DONE", "ChatFrames", "CompletionFrames", "Frames", "error_frame"]
+
+DONE = b"data: [DONE]\n\n"
+
+_encode = msgspec.json.Encoder().encode
+_NO_LOGPROBS = b"null"
+
+
+def error_frame(body: bytes) -> bytes:
+    """An error after the stream has started: the same object an early error's body is."""
+    return b"data: " + body + b"\n\n"
+
+
+class Frames(Protocol):
+    """Builds a request's events."""
+
+    def opening(self, index: int) -> bytes:
+        """What a choice that has tokens but no text yet begins with, if anything."""
+        ...
+
+    def text(self, index: int, text: str) -> bytes:
+        """More text of a choice; the common case."""
+        ...
+
+    def chunk(
+        self,
+        index: int,
+        text: str,
+        *,
+        finish_reason: str | None,
+        logprobs: ChatLogprobs | CompletionLogprobs | None,
+        usage: Usage | None,
+    ) -> bytes:
+        """Text of a choice with anything else that goes with it."""
+        ...
+
+    def usage(self, usage: Usage) -> bytes:
+        """The last chunk of a stream whose client asked for usage: no choices."""
+        ...
+
+
+class ChatFrames:
+    """``chat.completion.chunk`` events. A choice's first one names the role.
+
+    Args:
+        reply_id: Id of the reply.
+        model: Model name in the reply.
+        created: Seconds since the epoch.
+    """
+
+    __slots__ = ("_head", "_prefixes", "_suffix", "_tail")
+
+    def __init__(self, reply_id: str, model: str, created: int) -> None:
+        self._head = b'data: {"id":%b,"choices":[' % _encode(reply_id)
+        self._tail = b'],"created":%d,"model":%b,"object":"chat.completion.chunk"' % (
+            created,
+            _encode(model),
+        )
+        self._suffix = b'},"finish_reason":null,"logprobs":null}' + self._tail + b"}\n\n"
+        self._prefixes: dict[int, bytes] = {}
+
+    def opening(self, index: int) -> bytes:
+        """The role, once."""
+        if index in self._prefixes:
+            return b""
+        return self.chunk(index, "", finish_reason=None, logprobs=None, usage=None)
+
+    def text(self, index: int, text: str) -> bytes:
+        """More text of a choice."""
+        prefix = self._prefixes.get(index)
+        if prefix is None:
+            return self.chunk(index, text, finish_reason=None, logprobs=None, usage=None)
+        return prefix + _encode(text) + self._suffix
+
+    def chunk(
+        self,
+        index: int,
+        text: str,
+        *,
+        finish_reason: str | None,
+        logprobs: ChatLogprobs | CompletionLogprobs | None,
+        usage: Usage | None,
+    ) -> bytes:
+        """Text of a choice with anything else that goes with it; no ``content`` if it is empty."""
+        who = b""
+        if index not in self._prefixes:
+            self._prefixes[index] = b'%b{"index":%d,"delta":{"content":' % (self._head, index)
+            who = b'"role":"assistant"'
+        content = b'"content":' + _encode(text) if text else b""
+        comma = b"," if content and who else b""
+        return b'%b{"index":%d,"delta":{%b%b%b},"finish_reason":%b,"logprobs":%b}%b%b}\n\n' % (
+            self._head,
+            index,
+            content,
+            comma,
+            who,
+            _encode(finish_reason),
+            _encode(logprobs) if logprobs is not None else _NO_LOGPROBS,
+            self._tail,
+            b',"usage":' + _encode(usage) if usage is not None else b"",
+        )
+
+    def usage(self, usage: Usage) -> bytes:
+        """The usage chunk."""
+        return b'%b%b,"usage":%b}\n\n' % (self._head, self._tail, _encode(usage))
+
+
+class CompletionFrames:
+    """``text_completion`` events.
+
+    Args:
+        reply_id: Id of the reply.
+        model: Model name in the reply.
+        created: Seconds since the epoch.
+    """
+
+    __slots__ = ("_head", "_suffix", "_tail")
+
+    def __init__(self, reply_id: str, model: str, created: int) -> None:
+        self._head = b'data: {"id":%b,"choices":[' % _encode(reply_id)
+        self._tail = (
+            b'],"created":%d,"model":%b,"system_fingerprint":null,"object":"text_completion"'
+            % (created, _encode(model))
+        )
+        self._suffix = (
+            b',"finish_reason":null,"logprobs":null}' + self._tail + b',"usage":null}\n\n'
+        )
+
+    def opening(self, index: int) -> bytes:
+        """Nothing."""
+        return b""
+
+    def text(self, index: int, text: str) -> bytes:
+        """More text of a choice."""
+        return b'%b{"index":%d,"text":%b%b' % (self._head, index, _encode(text), self._suffix)
+
+    def chunk(
+        self,
+        index: int,
+        text: str,
+        *,
+        finish_reason: str | None,
+        logprobs: ChatLogprobs | CompletionLogprobs | None,
+        usage: Usage | None,
+    ) -> bytes:
+        """Text of a choice with anything else that goes with it."""
+        return b'%b{"index":%d,"text":%b,"finish_reason":%b,"logprobs":%b}%b,"usage":%b}\n\n' % (
+            self._head,
+            index,
+            _encode(text),
+            _encode(finish_reason),
+            _encode(logprobs) if logprobs is not None else _NO_LOGPROBS,
+            self._tail,
+            _encode(usage),
+        )
+
+    def usage(self, usage: Usage) -> bytes:
+        """The usage chunk."""
+        return b'%b%b,"usage":%b}\n\n' % (self._head, self._tail, _encode(usage))

@@ -1,0 +1,101 @@
+"""A prepared request on its way to being answered."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol
+
+from muster.frontend.choice import Choice
+from muster.frontend.openai.frames import Frames
+from muster.frontend.openai.prepare import Scoring
+from muster.frontend.openai.reply import (
+    ChatLogprobs,
+    CompletionLogprobs,
+    PromptTokensDetails,
+    Usage,
+)
+from muster.frontend.openai.requests import StreamOptions
+from muster.frontend.prompt_run import PromptRun
+from muster.frontend.served_model import ServedModel
+
+__all__ = ["Dialect", "Job"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything about one request that does not change while it is answered.
+
+    Attributes:
+        model: The model.
+        runs: One per prompt; their choices are numbered through.
+        scoring: Which log probabilities go into the reply.
+        request_id: Id of the request at engines, a UUID.
+        reply_id: Id of the reply.
+        created: Seconds since the epoch.
+        stream: Whether to stream.
+        options: What the stream carries besides text.
+    """
+
+    model: ServedModel
+    runs: Sequence[PromptRun]
+    scoring: Scoring | None
+    request_id: str
+    reply_id: str
+    created: int
+    stream: bool
+    options: StreamOptions | None
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Tokens of all prompts, as we counted them."""
+        return sum([len(run.request.token_ids) for run in self.runs])
+
+    @property
+    def completion_tokens(self) -> int:
+        """Tokens of all answers so far, as we counted them."""
+        return sum([run.tokens for run in self.runs])
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Prompt tokens the engines had cached; ``None`` if none of them says."""
+        reported = [
+            choice.usage.prompt_tokens_details.cached_tokens
+            for run in self.runs
+            for choice in run.choices
+            if choice.usage is not None and choice.usage.prompt_tokens_details is not None
+        ]
+        known = [count for count in reported if count is not None]
+        return sum(known) if known else None
+
+    def usage(self) -> Usage:
+        """Tokens so far. Prompt tokens are the engine's count where it gives one."""
+        prompt = 0
+        for run in self.runs:
+            reported = [choice.usage.prompt_tokens for choice in run.choices if choice.usage]
+            prompt += max(reported, default=0) or len(run.request.token_ids)
+        completion = self.completion_tokens
+        cached = self.cached_tokens
+        details = None if cached is None else PromptTokensDetails(cached)
+        return Usage(prompt, completion, prompt + completion, details)
+
+
+class Dialect(Protocol):
+    """What differs between the chat and the completions API in a reply."""
+
+    def frames(self, job: Job) -> Frames:
+        """The builder of the stream's events."""
+        ...
+
+    def logprobs(
+        self, job: Job, choice: Choice, text_before: int
+    ) -> ChatLogprobs | CompletionLogprobs | None:
+        """The choice's new scores, taken from it; ``None`` if the client wants none.
+
+        ``text_before`` is how many characters of the choice were sent before.
+        """
+        ...
+
+    def reply(self, job: Job) -> bytes:
+        """The whole reply, once every choice has ended."""
+        ...

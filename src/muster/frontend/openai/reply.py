@@ -1,0 +1,117 @@
+"""Replies that are sent whole, field by field as clients expect them."""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = [
+    "ChatChoice",
+    "ChatLogprobs",
+    "ChatMessage",
+    "ChatReply",
+    "CompletionChoice",
+    "CompletionLogprobs",
+    "CompletionReply",
+    "PromptTokensDetails",
+    "TokenLogprob",
+    "TopTokenLogprob",
+    "Usage",
+]
+
+
+class PromptTokensDetails(msgspec.Struct, frozen=True):
+    """How many prompt tokens the engine had cached."""
+
+    cached_tokens: int
+
+
+class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Tokens of a request."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: PromptTokensDetails | None = None
+
+
+class TopTokenLogprob(msgspec.Struct, frozen=True):
+    """One of the likeliest tokens at a position."""
+
+    token: str
+    logprob: float
+    bytes: list[int] | None
+
+
+class TokenLogprob(msgspec.Struct, frozen=True):
+    """The token at a position. ``token_id`` is an addition of Dynamo's."""
+
+    token: str
+    logprob: float
+    token_id: int
+    bytes: list[int] | None
+    top_logprobs: list[TopTokenLogprob]
+
+
+class ChatLogprobs(msgspec.Struct, frozen=True):
+    """Log probabilities of a chat reply's, or chunk's, tokens."""
+
+    content: list[TokenLogprob]
+    refusal: None = None
+
+
+class ChatMessage(msgspec.Struct, frozen=True):
+    """The assistant's message."""
+
+    content: str | None
+    refusal: str | None = None
+    role: str = "assistant"
+
+
+class ChatChoice(msgspec.Struct, frozen=True):
+    """One of the ``n`` answers."""
+
+    index: int
+    message: ChatMessage
+    finish_reason: str
+    logprobs: ChatLogprobs | None
+
+
+class ChatReply(msgspec.Struct, frozen=True):
+    """``chat.completion``."""
+
+    id: str
+    choices: list[ChatChoice]
+    created: int
+    model: str
+    usage: Usage
+    object: str = "chat.completion"
+
+
+class CompletionLogprobs(msgspec.Struct, frozen=True):
+    """Log probabilities of a completion's tokens; ``text_offset`` counts characters."""
+
+    tokens: list[str]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float]] | None
+    text_offset: list[int]
+
+
+class CompletionChoice(msgspec.Struct, frozen=True):
+    """One of the ``n`` answers to one of the prompts."""
+
+    text: str
+    index: int
+    finish_reason: str
+    logprobs: CompletionLogprobs | None
+
+
+class CompletionReply(msgspec.Struct, frozen=True):
+    """``text_completion``."""
+
+    id: str
+    choices: list[CompletionChoice]
+    created: int
+    model: str
+    usage: Usage
+    system_fingerprint: None = None
+    object: str = "text_completion"

@@ -1,0 +1,173 @@
+"""Answering a prepared request: whole, or as a stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from muster.errors import MusterError
+from muster.frontend.api_error import ApiError
+from muster.frontend.choice import Choice
+from muster.frontend.http.exchange import Exchange
+from muster.frontend.metrics import RequestMeter
+from muster.frontend.openai.frames import DONE, Frames, error_frame
+from muster.frontend.openai.job import Dialect, Job
+from muster.frontend.prompt_run import PromptRun
+from muster.log import facts
+
+__all__ = ["answer"]
+
+logger = logging.getLogger(__name__)
+
+FIRST_OUTPUT_S = 0.2
+"""How long a stream's headers wait for its first output, so that an early failure still gets a
+status of its own. Dynamo's value, where it is switched on."""
+
+
+async def answer(exchange: Exchange, job: Job, dialect: Dialect, meter: RequestMeter) -> None:
+    """Run ``job`` and send its reply. If the client leaves, every engine is told to stop.
+
+    Raises:
+        MusterError: What went wrong before anything was sent. Later errors are sent as an event.
+    """
+    try:
+        for run in job.runs:
+            await run.start(job.model, job.request_id)
+        meter.sent(job.prompt_tokens)
+        if job.stream:
+            await _stream(exchange, job, dialect, meter)
+        else:
+            for run in job.runs:
+                await _collect(run, meter)
+            exchange.respond(200, dialect.reply(job))
+    except MusterError as error:
+        if not exchange.started:
+            raise
+        _fail_stream(exchange, error, meter)
+    else:
+        meter.finish(job.cached_tokens)
+        for run in job.runs:
+            await run.settle()
+    finally:
+        for run in job.runs:
+            run.close()
+
+
+def _fail_stream(exchange: Exchange, error: MusterError, meter: RequestMeter) -> None:
+    api_error = ApiError.from_error(error)
+    meter.fail(api_error.error_type)
+    logger.warning(
+        "stream failed",
+        extra=facts(request_id=exchange.request_id, code=error.code, error=error.message),
+    )
+    exchange.end(error_frame(api_error.body()) + DONE)
+
+
+async def _collect(run: PromptRun, meter: RequestMeter) -> None:
+    seen = 0
+    while not run.finished:
+        await run.step()
+        tokens = run.tokens
+        meter.tokens(tokens - seen)
+        seen = tokens
+
+
+async def _stream(exchange: Exchange, job: Job, dialect: Dialect, meter: RequestMeter) -> None:
+    writer = _EventWriter(job, dialect)
+    changed = await _first_outputs(job.runs[0])
+    if not changed:
+        exchange.start_stream()
+    data = b""
+    for run in job.runs:
+        seen = 0
+        while True:
+            if changed:
+                tokens = run.tokens
+                meter.tokens(tokens - seen)
+                seen = tokens
+                data += writer.events(changed)
+            if run.finished:
+                break
+            if data:
+                _send(exchange, data)
+                data = b""
+                await exchange.drained()
+            changed = await run.step()
+        changed = ()
+    data += writer.ending()
+    if not exchange.started:
+        exchange.start_stream()
+    exchange.end(data)
+
+
+def _send(exchange: Exchange, data: bytes) -> None:
+    if exchange.started:
+        exchange.write(data)
+    else:
+        exchange.start_stream(data)
+
+
+async def _first_outputs(run: PromptRun) -> Sequence[Choice]:
+    """The first outputs if they come soon, else nothing."""
+    try:
+        async with asyncio.timeout(FIRST_OUTPUT_S):
+            return await run.step()
+    except TimeoutError:
+        return ()
+
+
+class _EventWriter:
+    """Turns what is new in choices into events."""
+
+    __slots__ = ("_dialect", "_ended", "_frames", "_job", "_plain", "_sent", "_usage_in_each")
+
+    def __init__(self, job: Job, dialect: Dialect) -> None:
+        options = job.options
+        self._job = job
+        self._dialect = dialect
+        self._frames: Frames = dialect.frames(job)
+        self._usage_in_each = bool(options and options.continuous_usage_stats)
+        self._plain = job.scoring is None and not self._usage_in_each
+        self._ended: set[int] = set()
+        self._sent: dict[int, int] = {}
+
+    def events(self, changed: Sequence[Choice]) -> bytes:
+        """Events for choices that have new output, joined."""
+        if len(changed) == 1:
+            return self._event(changed[0])
+        return b"".join([self._event(choice) for choice in changed])
+
+    def _event(self, choice: Choice) -> bytes:
+        if choice.finish_reason is None and self._plain:
+            text = choice.take_text()
+            if text:
+                return self._frames.text(choice.index, text)
+            return self._frames.opening(choice.index)
+        return self._full_event(choice)
+
+    def _full_event(self, choice: Choice) -> bytes:
+        index = choice.index
+        if index in self._ended:
+            return b""
+        if choice.finish_reason is not None:
+            self._ended.add(index)
+        elif not choice.text and not choice.scores:
+            return self._frames.opening(index)
+        text = choice.take_text()
+        before = self._sent.get(index, 0)
+        self._sent[index] = before + len(text)
+        return self._frames.chunk(
+            index,
+            text,
+            finish_reason=choice.finish_reason,
+            logprobs=self._dialect.logprobs(self._job, choice, before),
+            usage=self._job.usage() if self._usage_in_each else None,
+        )
+
+    def ending(self) -> bytes:
+        """What follows the last choice's end."""
+        options = self._job.options
+        if options is not None and options.include_usage:
+            return self._frames.usage(self._job.usage()) + DONE
+        return DONE

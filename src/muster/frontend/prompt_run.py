@@ -1,0 +1,111 @@
+"""One prompt at an engine: its stream, and the answers that come out of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from muster.errors import MusterError
+from muster.frontend.choice import Choice
+from muster.frontend.engine_stream import ResponseStream
+from muster.frontend.served_model import ServedModel
+from muster.llm.protocol import EngineOutput, EngineRequest
+
+__all__ = ["PromptRun"]
+
+_SETTLE_S = 1.0
+"""How long an engine that has said it is finished may take to end its stream."""
+
+
+class PromptRun:
+    """Sends a request and hands what comes back to its choices.
+
+    Args:
+        request: The request.
+        choices: Its answers, in the order of the engine's ``index``.
+    """
+
+    __slots__ = ("_open", "_stream", "_stream_ended", "choices", "request")
+
+    def __init__(self, request: EngineRequest, choices: Sequence[Choice]) -> None:
+        self.request = request
+        self.choices = choices
+        self._open = len(choices)
+        self._stream: ResponseStream[EngineOutput] | None = None
+        self._stream_ended = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether every answer has ended."""
+        return not self._open
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all its answers so far."""
+        return sum([choice.tokens for choice in self.choices])
+
+    async def start(self, model: ServedModel, request_id: str) -> None:
+        """Send the request.
+
+        Raises:
+            MusterError: If it cannot be sent.
+        """
+        self._stream = await model.generate(self.request, request_id=request_id)
+
+    async def step(self) -> Sequence[Choice]:
+        """Wait for outputs; returns the choices they went to. Cancelling the wait loses nothing.
+
+        Once the frontend has ended every answer before the engine did, the engine is stopped.
+
+        Raises:
+            MusterError: What ended the stream, or what the engine reports.
+        """
+        if self._stream is None:
+            raise RuntimeError("the run has not been started")
+        outputs = await self._stream.batch()
+        changed = self._take(outputs) if outputs else self._end()
+        if changed[-1].finish_reason is not None or len(changed) > 1:
+            self._open = sum([choice.finish_reason is None for choice in self.choices])
+            if not self._open and not all(choice.ended_by_engine for choice in self.choices):
+                self.close()
+        return changed
+
+    def close(self) -> None:
+        """Drop the stream unless it has ended; idempotent."""
+        if self._stream is not None and not self._stream_ended:
+            self._stream_ended = True
+            self._stream.kill()
+
+    async def settle(self) -> None:
+        """Read the end of a stream whose answers are all there, or drop it if none comes."""
+        if self._stream is None or self._stream_ended:
+            return
+        try:
+            async with asyncio.timeout(_SETTLE_S):
+                while await self._stream.batch():
+                    pass
+                self._stream_ended = True
+        except (TimeoutError, MusterError):
+            # The answers are complete: how the stream ends after them is of no use to anyone.
+            self.close()
+
+    def _take(self, outputs: Sequence[EngineOutput]) -> Sequence[Choice]:
+        choices = self.choices
+        if len(choices) == 1:
+            choices[0].feed(outputs)
+            return choices
+        grouped: dict[int, list[EngineOutput]] = {}
+        for output in outputs:
+            grouped.setdefault(output.index or 0, []).append(output)
+        changed = []
+        for index, own in grouped.items():
+            if index < len(choices):
+                choices[index].feed(own)
+                changed.append(choices[index])
+        return changed or choices[:1]
+
+    def _end(self) -> Sequence[Choice]:
+        self._stream_ended = True
+        for choice in self.choices:
+            choice.end()
+        return self.choices

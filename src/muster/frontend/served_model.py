@@ -1,0 +1,55 @@
+"""A model that can answer requests: how to prepare them, and where to send them."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Protocol
+
+from muster.frontend.engine_stream import ResponseStream
+from muster.llm.preprocessor import Preprocessor
+from muster.llm.protocol import EngineOutput, EngineRequest
+
+__all__ = ["Generate", "ServedModel"]
+
+
+class Generate(Protocol):
+    """Sends a request to one of the model's instances."""
+
+    async def __call__(
+        self, request: EngineRequest, *, request_id: str
+    ) -> ResponseStream[EngineOutput]:
+        """Return the response, which may still fail at its first ``batch``.
+
+        Cancelling the call drops the request.
+
+        Raises:
+            MusterError: If there is no instance, or none can be reached.
+        """
+        ...
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ServedModel:
+    """One entry of the model table.
+
+    Attributes:
+        name: The name replies carry.
+        created: When it was first registered, in seconds since the epoch; stays the same.
+        preprocessor: Its template and tokenizer.
+        generate: Sends requests to its workers.
+        context_length: Longest prompt and output together, in tokens; 0 if unknown.
+        aliases: Further names.
+        chat: Whether it takes chat requests.
+        completions: Whether it takes completion requests.
+        mdc_sum: Digest of its card, sent along with requests.
+    """
+
+    name: str
+    created: int
+    preprocessor: Preprocessor
+    generate: Generate
+    context_length: int = 0
+    aliases: tuple[str, ...] = ()
+    chat: bool = True
+    completions: bool = True
+    mdc_sum: str | None = None
