@@ -292,6 +292,7 @@ def test_a_directory_exchanged_under_a_watch_is_found_by_the_poll(
     async def body() -> None:
         polling = dataclasses.replace(settings, poll_interval_s=0.1, file_ttl_s=30)
         async with opened(polling) as a, a.watch(INSTANCES) as watch:
+            await eventually(lambda: a._watcher._notifier)
             root = bucket.parent.parent
             root.rename(root.with_name("old"))
             plant(bucket / "k", b"1")
