@@ -47,6 +47,7 @@ class _Vocabulary:
         added = hf.get_added_tokens_decoder()
         self.tokens = _tokens_by_id(hf)
         self.tokens.update({token_id: token.content for token_id, token in added.items()})
+        self.size = max(self.tokens, default=-1) + 1
         # Special is a property of the text: that is how the library decides what to skip.
         self.special_texts = {token.content for token in added.values() if token.special}
         self.special_ids = frozenset(
@@ -169,7 +170,7 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """One more than the highest id."""
-        return max(self._vocabulary.tokens, default=-1) + 1
+        return self._vocabulary.size
 
     @property
     def special_ids(self) -> frozenset[int]:
