@@ -112,7 +112,7 @@ def _complete_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 def normalize_messages(
     messages: Sequence[Mapping[str, Any]], *, content_arrays: bool
 ) -> list[Message]:
-    """The messages in the form the template expects.
+    """The messages in the form the template expects: copies, without keys whose value is null.
 
     Args:
         messages: As the API received them.
@@ -132,7 +132,8 @@ def normalize_messages(
 def _normalize(message: object, position: int, *, content_arrays: bool) -> Message:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InvalidArgument(f"messages[{position}] is not an object with a role")
-    out = dict(message)
+    # as transformers does: templates handle a missing key, and print a null as "None"
+    out = {key: value for key, value in message.items() if value is not None}
     content = out.get("content")
     if isinstance(content, list):
         out["content"] = _parts(content, content_arrays=content_arrays)
@@ -140,7 +141,7 @@ def _normalize(message: object, position: int, *, content_arrays: bool) -> Messa
         out["content"] = [{"type": "text", "text": content}]
     if out.get("tool_calls"):
         out["tool_calls"] = [_parse_arguments(call) for call in out["tool_calls"]]
-    reasoning = next((out[key] for key in _REASONING_KEYS if out.get(key) is not None), None)
+    reasoning = next((out[key] for key in _REASONING_KEYS if key in out), None)
     if reasoning is not None:
         # templates read one name or the other for the same thing
         out = {"thinking": reasoning, **out, "reasoning_content": reasoning}

@@ -170,7 +170,8 @@ class ChatTemplate:
         messages = normalize_messages(
             conversation.messages, content_arrays=self._content_arrays[name]
         )
-        ending = _mark_end(messages) if conversation.continue_final_message else None
+        if conversation.continue_final_message:
+            _mark_end(messages)
         documents = conversation.documents
         text = self._render(
             self._templates[name],
@@ -183,7 +184,7 @@ class ChatTemplate:
                 **template_options(conversation),
             },
         )
-        return text if ending is None else _cut_at_mark(text)
+        return _cut_at_mark(text) if conversation.continue_final_message else text
 
     def _choose(self, *, with_tools: bool) -> str:
         if with_tools and _TOOL_USE in self._templates:
@@ -261,7 +262,7 @@ def _compile(environment: TemplateEnvironment, name: str, source: str) -> jinja2
         raise CardError(f"the chat template {name!r} does not compile: {error}") from error
 
 
-def _mark_end(messages: list[Message]) -> str:
+def _mark_end(messages: list[Message]) -> None:
     """Put a mark after the last message's text; the messages are our own copies."""
     if not messages:
         raise InvalidArgument("continue_final_message needs a message to continue")
@@ -269,13 +270,13 @@ def _mark_end(messages: list[Message]) -> str:
     content = message.get("content")
     if isinstance(content, str):
         message["content"] = content + _CONTINUE
-        return _CONTINUE
+        return
     parts = content if isinstance(content, list) else []
     for position in reversed(range(len(parts))):
         if "text" in parts[position]:
             marked = {**parts[position], "text": parts[position]["text"] + _CONTINUE}
             message["content"] = [*parts[:position], marked, *parts[position + 1 :]]
-            return _CONTINUE
+            return
     raise InvalidArgument("continue_final_message needs a last message with text in its content")
 
 
@@ -284,4 +285,6 @@ def _cut_at_mark(text: str) -> str:
     if end < 0:
         raise InvalidArgument("the chat template does not show the final message to be continued")
     # If the space after the mark is gone, the template trims, and would have trimmed the text too.
-    return text[:end] if text.startswith(_CONTINUE, end) else text[:end].rstrip()
+    prompt = text[:end] if text.startswith(_CONTINUE, end) else text[:end].rstrip()
+    # A template may show the message earlier as well.
+    return prompt.replace(_CONTINUE, "").replace(_CONTINUE.strip(), "")

@@ -160,6 +160,10 @@ class TestContinuedMessage:
         message = {"role": "assistant", "content": parts}
         assert render(source, message, continue_final_message=True) == "a"
 
+    def test_a_message_shown_twice_is_continued_at_the_second(self) -> None:
+        source = "{{ messages[0].content }}|{{ messages[0].content }}|"
+        assert render(source, ANSWER, continue_final_message=True) == "It is |It is "
+
     def test_contradicts_a_generation_prompt(self) -> None:
         with pytest.raises(InvalidArgument, match="cannot both be true"):
             render(CHATML, ANSWER, continue_final_message=True, add_generation_prompt=True)
@@ -196,6 +200,12 @@ class TestContent:
         call = {"function": {"name": "f", "arguments": "{oops"}}
         message = {"role": "assistant", "content": None, "tool_calls": [call]}
         assert render("{{ messages[0].tool_calls[0].function.arguments }}", message) == "{oops"
+
+    def test_nulls_are_as_good_as_missing(self) -> None:
+        message = {"role": "assistant", "content": None, "name": None}
+        assert render("{{ messages[0] }}{{ messages[0].content }}", message) == (
+            "{'role': 'assistant'}"
+        )
 
     def test_incomplete_tools_are_completed(self) -> None:
         text = render("{{ tools | tojson }}", tools=[{"function": {"name": "f"}}])
