@@ -47,12 +47,18 @@ _TABLE: dict[str, tuple[type[errors.MusterError], str, str]] = {
     "Cancelled": (errors.Cancelled, "Cancelled", "backend.cancelled"),
     "EngineShutdown": (errors.EngineShutdown, "Unavailable", "backend.engine_shutdown"),
     "StreamIncomplete": (errors.StreamIncomplete, "Unavailable", "backend.stream_incomplete"),
+    "WorkerUnavailable": (
+        errors.WorkerUnavailable,
+        "Unavailable",
+        "backend.worker_unavailable",
+    ),
     "Unknown": (errors.Unknown, "Internal", "backend.unknown"),
 }
+_BARE = frozenset({"WorkerUnavailable"})
+"""Names that travel as text rather than as ``{"Backend": name}``."""
 _NAMES: dict[type[BaseException], str] = {kind: name for name, (kind, _, _) in _TABLE.items()}
 _ALSO: dict[str, type[errors.MusterError]] = {
     "Unavailable": errors.WorkerUnavailable,
-    "WorkerUnavailable": errors.WorkerUnavailable,
     "ResourceExhausted": errors.Overloaded,
 }
 _BUILTINS: tuple[tuple[type[BaseException], str], ...] = (
@@ -79,7 +85,11 @@ def wire_error_from(error: BaseException) -> WireError:
             text = f"{type(error).__name__}: {error}"
     _, class_, reason = _TABLE[name]
     return WireError(
-        error_type={"Backend": name}, class_=class_, reason=reason, message=text, diagnostic=text
+        error_type=name if name in _BARE else {"Backend": name},
+        class_=class_,
+        reason=reason,
+        message=text,
+        diagnostic=text,
     )
 
 

@@ -1,0 +1,139 @@
+"""What messages say: the peer's exact JSON and MessagePack, and tolerance of what it may add."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+
+from muster.errors import ProtocolError
+from muster.wire.control import (
+    FrameDecoder,
+    ItemEncoder,
+    encode_control,
+    encode_handshake,
+    encode_prologue,
+    read_control,
+    read_handshake,
+    read_prologue,
+)
+from muster.wire.errors import WireError
+from muster.wire.frames import TwoPart, TwoPartReader
+
+
+def control(**changes: Any) -> bytes:
+    info = {"address": "127.0.0.1:9", "subject": "s", "context": "i", "stream_type": "response"}
+    fields: dict[str, Any] = {
+        "id": "i",
+        "request_type": "single_in",
+        "response_type": "many_out",
+        "payload_codec": "msgpack",
+        "connection_info": {"transport": "tcp_server", "info": json.dumps(info)},
+    }
+    return json.dumps({key: v for key, v in (fields | changes).items() if v is not None}).encode()
+
+
+def test_control_header_is_the_peers_json() -> None:
+    text = encode_control(
+        request_id="my-req-id",
+        codec="msgpack",
+        address="192.0.2.2:43017",
+        subject="u",
+        metadata={"mk": "mv"},
+    )
+    assert text == (
+        b'{"id":"my-req-id","request_type":"single_in","response_type":"many_out",'
+        b'"payload_codec":"msgpack","connection_info":{"transport":"tcp_server","info":'
+        b'"{\\"address\\":\\"192.0.2.2:43017\\",\\"subject\\":\\"u\\",\\"context\\":\\"my-req-id\\",'
+        b'\\"stream_type\\":\\"response\\"}"},"metadata":{"mk":"mv"}}'
+    )
+
+
+def test_empty_metadata_is_left_out() -> None:
+    text = encode_control(request_id="i", codec="json", address="h:1", subject="s", metadata={})
+    assert b"metadata" not in text
+
+
+def test_unknown_fields_and_a_missing_codec_are_fine() -> None:
+    message = TwoPart(control(payload_codec=None, frontend_send_ts_ns=1, future={"a": 1}), b"")
+    read, info = read_control(message)
+    assert (read.payload_codec, info.subject, info.address) == ("json", "s", "127.0.0.1:9")
+
+
+@pytest.mark.parametrize(
+    ("header", "complaint"),
+    [
+        (b"", "no control header"),
+        (b"{", "bad control header"),
+        (b"\xff\xfe", "bad control header"),
+        (b"[]", "bad control header"),
+        (control(id=None), "missing required field `id`"),
+        (control(payload_codec="xml"), "unknown payload_codec 'xml'"),
+        (control(connection_info={"transport": "quic", "info": "{}"}), "bad control header"),
+        (
+            control(
+                connection_info={"transport": "quic", "info": '{"address":"h:1","subject":"s"}'}
+            ),
+            "unknown response transport 'quic'",
+        ),
+        (control(connection_info={"transport": "tcp_server", "info": "{"}), "bad control header"),
+    ],
+)
+def test_a_bad_control_header_is_refused_with_its_reason(header: bytes, complaint: str) -> None:
+    with pytest.raises(ProtocolError, match=complaint):
+        read_control(TwoPart(header, b""))
+
+
+def test_handshake_reads_back() -> None:
+    (message,) = TwoPartReader(1000).feed(encode_handshake("abc"))
+    assert message.header == b'{"subject":"abc","stream_type":"response"}'
+    assert read_handshake(message) == "abc"
+
+
+def test_prologue_reads_back_with_its_typed_error() -> None:
+    (good,) = TwoPartReader(1000).feed(encode_prologue())
+    assert good.header == b'{"error":null}'
+    assert read_prologue(good) is None
+    failure = WireError(error_type={"Backend": "InvalidArgument"}, message="no")
+    (bad,) = TwoPartReader(1000).feed(encode_prologue(failure))
+    assert read_prologue(bad) == failure
+
+
+def test_prologue_with_text_alone_is_an_error_too() -> None:
+    found = read_prologue(TwoPart(b'{"error":"worker is sad","new":1}', b""))
+    assert found is not None
+    assert found.message == "worker is sad"
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "json"])
+def test_items_are_what_an_encoder_of_the_whole_frame_would_write(codec: Any) -> None:
+    encoder = ItemEncoder(codec)
+    value = {"token_ids": [1, 2], "text": "é"}
+    (message,) = TwoPartReader(1000).feed(encoder.item(value))
+    whole = msgspec.msgpack if codec == "msgpack" else msgspec.json
+    assert message.header == b""
+    assert message.body == whole.encode({"data": {"data": value}, "complete_final": False})
+    frame = FrameDecoder[Any](Any).of(codec)(message.body)
+    assert frame.data is not None
+    assert frame.data.data() == value
+    assert not frame.complete_final
+
+
+@pytest.mark.parametrize("codec", ["msgpack", "json"])
+def test_final_is_the_frame_and_then_the_sentinel(codec: Any) -> None:
+    final, sentinel = TwoPartReader(1000).feed(ItemEncoder(codec).final)
+    whole = msgspec.msgpack if codec == "msgpack" else msgspec.json
+    assert final == (b"", whole.encode({"complete_final": True}))
+    assert sentinel == (b'"sentinel"', b"")
+
+
+def test_an_item_with_event_and_comment_reads_as_dynamo_shows_it() -> None:
+    body = msgspec.msgpack.encode(
+        {"data": {"event": "note", "comment": ["a"], "id": "7", "new": 1}, "complete_final": False}
+    )
+    item = FrameDecoder[Any](Any).msgpack(body).data
+    assert item is not None
+    assert (item.data(), item.event(), item.comment(), item.id()) == (None, "note", ["a"], "7")
+    assert not item.is_error()
