@@ -48,7 +48,7 @@ class StopAutomaton:
         for string in strings:
             self._add(string)
         self._link()
-        self.first_characters = tuple(self._next[0])
+        self.first_characters = frozenset(self._next[0])
 
     @staticmethod
     def of(strings: tuple[str, ...]) -> StopAutomaton:
@@ -148,10 +148,9 @@ class StopStringScanner:
         """
         automaton = self._automaton
         if not self._state:
-            position = automaton.find_start(text, 0)
-            if position == len(text):
+            if automaton.first_characters.isdisjoint(text):
                 return text, None
-            whole = text
+            position, whole = automaton.find_start(text, 0), text
         else:
             position = len(self._held)
             whole = self._held + text

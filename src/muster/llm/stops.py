@@ -102,7 +102,6 @@ class StopChecker:
         "_count",
         "_detokenizer",
         "_finished",
-        "_plain_until",
         "_rules",
         "_scanner",
         "_stop_ids",
@@ -113,8 +112,6 @@ class StopChecker:
         self._detokenizer = detokenizer
         self._scanner = StopStringScanner(rules.strings) if rules.strings is not None else None
         self._stop_ids = rules.hidden_ids | rules.visible_ids
-        # Up to this count, an item without a stop id needs no look at its single tokens.
-        self._plain_until = rules.max_tokens - 1 if self._scanner is None else -1
         self._count = 0
         self._finished = False
 
@@ -142,10 +139,12 @@ class StopChecker:
         """
         count = self._count + len(token_ids)
         if (
-            count <= self._plain_until
+            count < self._rules.max_tokens
             and not self._finished
             and self._stop_ids.isdisjoint(token_ids)
         ):
+            if self._scanner is not None:
+                return self._search(self._scanner, token_ids, text)
             self._count = count
             return Step(
                 self._detokenizer.push(token_ids) if text is None else text, None, len(token_ids)
@@ -182,6 +181,32 @@ class StopChecker:
             stop_id if rest.stop is None else rest.stop,
         )
 
+    def _search(
+        self, scanner: StopStringScanner, token_ids: Sequence[int], text: str | None
+    ) -> Step:
+        """An item that only a stop string can end."""
+        minimum = self._rules.min_tokens
+        if text is not None:
+            self._count += len(token_ids)
+            shown, stop = scanner.push(text, active=self._count >= minimum)
+            return self._searched(shown, stop, len(token_ids))
+        out = []
+        for used, token_id in enumerate(token_ids, 1):
+            self._count += 1
+            shown, stop = scanner.push(
+                self._detokenizer.push((token_id,)), active=self._count >= minimum
+            )
+            out.append(shown)
+            if stop is not None:
+                return self._searched("".join(out), stop, used)
+        return Step("".join(out), None, len(token_ids))
+
+    def _searched(self, text: str, stop: str | None, tokens: int) -> Step:
+        if stop is None:
+            return Step(text, None, tokens)
+        self._finished = True
+        return Step(text + self._kept(stop), "stop", tokens, stop)
+
     def _push_ids(self, token_ids: Sequence[int]) -> Step:
         shown: list[str] = []
         for used, token_id in enumerate(token_ids, 1):
@@ -208,8 +233,7 @@ class StopChecker:
         if self._scanner is not None:
             text, stop = self._scanner.push(text, active=active)
             if stop is not None:
-                self._finished = True
-                return Step(text + self._kept(stop), "stop", 1, stop)
+                return self._searched(text, stop, 1)
         if stop_id is not None:
             return self._end(text, "stop", stop_id)
         if self._count >= self._rules.max_tokens:
