@@ -28,7 +28,7 @@ class StopRules(msgspec.Struct, frozen=True, kw_only=True):
         strings: The automaton of the stop strings, ``None`` if there are none.
         hidden_ids: Ids that end the reply and have no text in it.
         visible_ids: Ids that end the reply and whose text belongs to it.
-        min_tokens: No stop string or id counts before this many tokens.
+        min_tokens: So many tokens come first: no stop string or id among them ends the reply.
         max_tokens: The reply has no more tokens than this; at least 1.
         keep_stop_string: Whether the stop string found belongs to the reply.
     """
@@ -50,17 +50,18 @@ class StopRules(msgspec.Struct, frozen=True, kw_only=True):
     ) -> StopRules:
         """The rules of a request.
 
-        ``ignore_eos`` drops the end-of-sequence and hidden ids, not what the client asked for. An
-        id that is both hidden and visible is hidden.
+        As in Dynamo 1.6.1, the client's ``stop_token_ids`` do not show, whatever
+        ``include_stop_str_in_output`` says, and an id that is both hidden and visible is hidden.
+        ``ignore_eos`` drops the end-of-sequence ids, not what the client asked for.
 
         Raises:
             InvalidArgument: For stop strings outside the limits (see ``StopAutomaton.of``), or a
                 ``max_tokens`` below 1.
         """
-        hidden: set[int] = set()
+        hidden = set(conditions.stop_token_ids or ())
         if not conditions.ignore_eos:
             hidden |= {*eos_token_ids, *(conditions.stop_token_ids_hidden or ())}
-        visible = {*(conditions.stop_token_ids or ()), *(conditions.stop_token_ids_visible or ())}
+        visible = set(conditions.stop_token_ids_visible or ())
         maximum = conditions.max_tokens
         if maximum is not None and maximum < 1:
             raise InvalidArgument(f"Max tokens must be greater than 0, got {maximum}")
@@ -166,7 +167,7 @@ class StopChecker:
         text = self._detokenizer.flush()
         if self._scanner is None:
             return Step(text)
-        shown, stop = self._scanner.push(text, active=self._count >= self._rules.min_tokens)
+        shown, stop = self._scanner.push(text, active=self._count > self._rules.min_tokens)
         if stop is not None:
             return Step(shown + self._kept(stop), "stop", 0, stop)
         return Step(shown + self._scanner.flush())
@@ -188,13 +189,13 @@ class StopChecker:
         minimum = self._rules.min_tokens
         if text is not None:
             self._count += len(token_ids)
-            shown, stop = scanner.push(text, active=self._count >= minimum)
+            shown, stop = scanner.push(text, active=self._count > minimum)
             return self._searched(shown, stop, len(token_ids))
         out = []
         for used, token_id in enumerate(token_ids, 1):
             self._count += 1
             shown, stop = scanner.push(
-                self._detokenizer.push((token_id,)), active=self._count >= minimum
+                self._detokenizer.push((token_id,)), active=self._count > minimum
             )
             out.append(shown)
             if stop is not None:
@@ -209,17 +210,28 @@ class StopChecker:
 
     def _push_ids(self, token_ids: Sequence[int]) -> Step:
         shown: list[str] = []
-        for used, token_id in enumerate(token_ids, 1):
+        start = self._plain_length(token_ids)
+        if start:
+            # A whole reply often comes as one item: only its last token needs a closer look.
+            self._count += start
+            shown.append(self._detokenizer.push(token_ids[:start]))
+        for used, token_id in enumerate(token_ids[start:], start + 1):
             step = self._push_one(token_id)
             shown.append(step.text)
             if step.finish_reason is not None:
                 return Step("".join(shown), step.finish_reason, used, step.stop)
         return Step("".join(shown), None, len(token_ids))
 
+    def _plain_length(self, token_ids: Sequence[int]) -> int:
+        """How many of the first tokens cannot end the reply, as far as is seen at a glance."""
+        if self._scanner is not None or not self._stop_ids.isdisjoint(token_ids):
+            return 0
+        return max(0, min(len(token_ids), self._rules.max_tokens - self._count - 1))
+
     def _push_one(self, token_id: int) -> Step:
         rules = self._rules
         self._count += 1
-        active = self._count >= rules.min_tokens
+        active = self._count > rules.min_tokens
         if active and token_id in rules.hidden_ids:
             return self._end("", "stop", token_id)
         return self._scan(
@@ -246,7 +258,7 @@ class StopChecker:
             # Which part of the text is whose is not known: decode what stays ourselves.
             return self._push_ids(token_ids)
         self._count += len(token_ids)
-        active = self._count >= self._rules.min_tokens
+        active = self._count > self._rules.min_tokens
         last = token_ids[-1] if end is not None and active else None
         stop_id = last if last in self._stop_ids else None
         step = self._scan(text, active=active, stop_id=stop_id)
@@ -258,7 +270,7 @@ class StopChecker:
             count = self._count + index + 1
             if count >= self._rules.max_tokens:
                 return index
-            if count >= self._rules.min_tokens and token_id in self._stop_ids:
+            if count > self._rules.min_tokens and token_id in self._stop_ids:
                 return index
         return None
 
