@@ -67,9 +67,10 @@ class StopConditions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """When to stop. Fields that are not set travel as null.
 
     Attributes:
-        stop_token_ids: Ids the client named; their own text is part of the reply.
-        stop_token_ids_visible: The same, spelled by newer senders.
-        stop_token_ids_hidden: Ids that end the reply without showing: end-of-sequence ids.
+        stop_token_ids: Ids the client named. They end the reply without showing in it.
+        stop_token_ids_visible: Ids that end the reply and whose text is part of it.
+        stop_token_ids_hidden: End-of-sequence ids; they do not show either.
+        min_tokens: A reply goes on until it has this many tokens: only a later one can end it.
     """
 
     max_tokens: int | None = None

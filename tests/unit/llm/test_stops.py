@@ -57,7 +57,7 @@ def reference(rules_: StopRules, strings: Sequence[str], ids: Sequence[int]) -> 
     """The same, the slow and simple way: look at everything again after each token."""
     text = ""
     for count, token_id in enumerate(ids, 1):
-        active = count >= rules_.min_tokens
+        active = count > rules_.min_tokens
         if active and token_id in rules_.hidden_ids:
             return text, count
         before = len(text)
@@ -79,7 +79,8 @@ def cases(draw: st.DrawFn) -> tuple[StopRules, list[str], list[int], list[list[i
     made = rules(
         keep=draw(st.booleans()),
         stop=strings or None,
-        stop_token_ids=draw(st.lists(st.sampled_from([3, 4, EOS]), max_size=2)),
+        stop_token_ids=draw(st.lists(st.sampled_from([3, EOS]), max_size=2)),
+        stop_token_ids_visible=draw(st.lists(st.sampled_from([3, 4]), max_size=2)),
         min_tokens=draw(st.none() | st.integers(0, 6)),
         max_tokens=draw(st.none() | st.integers(1, 15)),
         ignore_eos=draw(st.none() | st.booleans()),
@@ -151,14 +152,20 @@ class TestEndOfSequence:
         assert checker(rules(stop=["abd"])).push([0, 1, EOS]) == Step("ab", "stop", 3, EOS)
 
     def test_a_hidden_id_that_the_client_named_stays_hidden(self) -> None:
-        step = checker(rules(eos=[1], stop_token_ids=[1])).push([0, 1])
+        step = checker(rules(eos=[1], stop_token_ids_visible=[1])).push([0, 1])
         assert step == Step("a", "stop", 2, 1)
 
 
 class TestStopTokenIds:
-    @pytest.mark.parametrize("made", [rules(stop_token_ids=[1]), rules(stop_token_ids_visible=[1])])
-    def test_end_the_reply_with_their_text(self, made: StopRules) -> None:
-        assert checker(made).push([0, 1, 2]) == Step("ab", "stop", 2, 1)
+    def test_end_the_reply_without_their_text(self) -> None:
+        assert checker(rules(stop_token_ids=[1], keep=True)).push([0, 1, 2]) == (
+            Step("a", "stop", 2, 1)
+        )
+
+    def test_visible_ones_end_the_reply_with_their_text(self) -> None:
+        assert checker(rules(stop_token_ids_visible=[1])).push([0, 1, 2]) == (
+            Step("ab", "stop", 2, 1)
+        )
 
     def test_count_under_ignore_eos(self) -> None:
         step = checker(rules(ignore_eos=True, stop_token_ids=[1])).push([1])
@@ -189,8 +196,13 @@ class TestMaxTokens:
 class TestMinTokens:
     def test_holds_off_every_kind_of_stop(self) -> None:
         patient = checker(rules(stop=["b"], stop_token_ids=[2], min_tokens=4))
-        assert patient.push([1, 2, EOS]) == Step("bc", None, 3)
+        assert patient.push([1, 2, EOS, 1]) == Step("bcb", None, 4)
         assert patient.push([1]) == Step("", "stop", 1, "b")
+
+    def test_does_not_hold_off_the_limit(self) -> None:
+        assert checker(rules(min_tokens=4, max_tokens=2)).push([0, 1, 2]) == (
+            Step("ab", "length", 2)
+        )
 
 
 class TestStopStrings:
