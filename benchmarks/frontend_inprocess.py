@@ -107,7 +107,7 @@ def wrk_script(directory: Path, tokens: int, *, stream: bool) -> Path:
 
 
 async def load(port: int, script: Path, *, connections: int, seconds: int) -> dict[str, float]:
-    """Run wrk; requests per second and our own CPU time per request."""
+    """Run wrk; requests per second and our own CPU time per request, in user and kernel mode."""
     before = resource.getrusage(resource.RUSAGE_SELF)
     process = await asyncio.create_subprocess_exec(
         "wrk",
@@ -125,9 +125,10 @@ async def load(port: int, script: Path, *, connections: int, seconds: int) -> di
     requests = int(re.search(r"(\d+) requests in", out)[1])  # type: ignore[index] # wrk's own format
     if "Non-2xx" in out or "Socket errors" in out:
         raise SystemExit(out)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    user = (after.ru_utime - before.ru_utime) / requests * 1e6
+    system = (after.ru_stime - before.ru_stime) / requests * 1e6
     rate = float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1])  # type: ignore[index] # as above
-    return {"requests_per_s": rate, "cpu_us_per_request": cpu / requests * 1e6}
+    return {"requests_per_s": rate, "user_us": user, "system_us": system}
 
 
 CASES = (
@@ -171,20 +172,21 @@ async def measure(arguments: argparse.Namespace, directory: Path) -> dict[str, A
             if number:
                 rounds[name].append(result)
     for name, tokens, stream, per_batch in cases:
-        rate = statistics.median(one["requests_per_s"] for one in rounds[name])
-        cpu = statistics.median(one["cpu_us_per_request"] for one in rounds[name])
-        results[name] = {
-            "requests_per_s": round(rate),
-            "tokens_per_s": round(rate * tokens),
-            "cpu_us_per_request": round(cpu, 1),
+        middle = {
+            key: round(statistics.median(one[key] for one in rounds[name]), 1)
+            for key in ("requests_per_s", "user_us", "system_us")
+        }
+        results[name] = middle | {
+            "tokens_per_s": round(middle["requests_per_s"] * tokens),
             "tokens_per_batch": per_batch,
             "streamed": stream,
             "rounds": rounds[name],
         }
     if {"stream_128_single", "stream_1"} <= results.keys():
-        extra = results["stream_128_single"]["cpu_us_per_request"]
-        extra -= results["stream_1"]["cpu_us_per_request"]
-        results["cpu_us_per_streamed_token"] = round(extra / 127, 2)
+        many, one = results["stream_128_single"], results["stream_1"]
+        results["per_streamed_token"] = {
+            key: round((many[key] - one[key]) / 127, 2) for key in ("user_us", "system_us")
+        }
     await frontend.close()
     return results
 

@@ -41,7 +41,7 @@ class Choice:
         scores: Scores of tokens that have not been taken yet.
         finish_reason: Why it ended; ``None`` while it goes on.
         ended_by_engine: Whether the engine said so itself.
-        usage: The engine's own count, if it sent one.
+        usage: The engine's own count, if it sent one with its last output.
     """
 
     __slots__ = (
@@ -70,33 +70,39 @@ class Choice:
         """How many tokens the answer has so far."""
         return self._checker.tokens
 
-    def feed(self, outputs: Sequence[EngineOutput]) -> None:
+    def feed(self, outputs: Sequence[EngineOutput]) -> int:
         """Take outputs that came together; their tokens are decoded together.
 
         What comes after the answer's end is dropped.
+
+        Returns:
+            How many tokens the answer has grown by.
 
         Raises:
             EngineError: If the engine reports that it failed.
         """
         if self.finish_reason is not None:
-            return
+            return 0
+        before = self._checker.tokens
         token_ids: list[int] = []
         reason: str | None = None
         for output in outputs:
             if output.text is None and not self._scored:
                 token_ids += output.token_ids
             else:
-                self._push(token_ids)
-                token_ids = []
+                if token_ids:
+                    self._push(token_ids)
+                    token_ids = []
                 self._push_one(output)
             reason = output.finish_reason
             if reason is not None:
                 break
         if token_ids:
             self._push(token_ids)
-        self.usage = outputs[-1].completion_usage or self.usage
         if reason is not None:
+            self.usage = outputs[-1].completion_usage
             self._end(openai_finish_reason(reason))
+        return self._checker.tokens - before
 
     def end(self) -> None:
         """The engine's stream has ended without a reason for this answer.

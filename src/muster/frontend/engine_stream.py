@@ -16,13 +16,14 @@ class ResponseStream(Protocol[T_co]):
     async def batch(self) -> Sequence[T_co]:
         """Wait for an item and return all that have arrived, in order; empty at the clean end.
 
-        Cancelling the wait loses nothing: a later call gives what came meanwhile.
-
         Raises:
             MusterError: What ended the stream, after the items before it; again at every call.
         """
         ...
 
     def kill(self) -> None:
-        """Drop the response and tell the worker; nothing happens once the stream has ended."""
+        """Drop the response and tell the worker; nothing happens once the stream has ended.
+
+        A ``batch`` that waits then returns empty.
+        """
         ...

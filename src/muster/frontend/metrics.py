@@ -8,7 +8,6 @@ Observe from the event loop's thread only.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -230,14 +229,9 @@ class FrontendMetrics(Collector):
             self._counts(model or UNKNOWN_MODEL), endpoint, stream=stream, clock=self._clock
         )
 
-    @contextlib.contextmanager
-    def refusals(self, endpoint: str) -> Iterator[None]:
-        """Count an error in the block as a request that did not get as far as a model."""
-        try:
-            yield
-        except ApiError as error:
-            self.start(None, endpoint, stream=False).fail(error.error_type)
-            raise
+    def refused(self, endpoint: str, error_type: str) -> None:
+        """Count a request that did not get as far as a model."""
+        self.start(None, endpoint, stream=False).fail(error_type)
 
     def _counts(self, model: str) -> ModelCounts:
         counts = self._models.get(model)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import uuid
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -17,9 +16,11 @@ from muster.frontend.http.exchange import Exchange
 from muster.frontend.http.server import HttpServer
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
-from muster.frontend.openai.chat import ChatRoute
-from muster.frontend.openai.completions import CompletionRoute
+from muster.frontend.openai.chat import ChatApi
+from muster.frontend.openai.completions import CompletionApi
 from muster.frontend.openai.models import ModelRoutes
+from muster.frontend.openai.route import GenerationRoute
+from muster.frontend.request_id import response_id
 from muster.frontend.routes import RouteTable
 from muster.log import facts
 
@@ -27,7 +28,6 @@ __all__ = ["Frontend"]
 
 logger = logging.getLogger(__name__)
 
-_MAX_REQUEST_ID = 256
 _WHILE_DRAINING = frozenset({"/health", "/live", "/metrics"})
 _REFUSALS = {
     400: "bad_request",
@@ -70,8 +70,12 @@ class Frontend:
         health = HealthRoutes(table, self._state)
         models = ModelRoutes(table)
         routes = RouteTable()
-        routes.add("POST", "/v1/chat/completions", ChatRoute(table, metrics).handle)
-        routes.add("POST", "/v1/completions", CompletionRoute(table, metrics).handle)
+        routes.add(
+            "POST", "/v1/chat/completions", GenerationRoute(ChatApi(), table, metrics).handle
+        )
+        routes.add(
+            "POST", "/v1/completions", GenerationRoute(CompletionApi(), table, metrics).handle
+        )
         routes.add("GET", "/v1/models", models.list)
         routes.add("GET", "/v1/models/*", models.one)
         routes.add("GET", "/health", health.health)
@@ -124,9 +128,7 @@ class Frontend:
         await self._server.close()
 
     async def _handle(self, exchange: Exchange) -> None:
-        given = exchange.header(b"x-request-id")
-        usable = given and len(given) <= _MAX_REQUEST_ID and given.isprintable()
-        exchange.request_id = given if usable else str(uuid.uuid4())
+        exchange.request_id = response_id(exchange)
         self._in_flight += 1
         try:
             if self._state.draining and exchange.path not in _WHILE_DRAINING:
@@ -156,7 +158,7 @@ class Frontend:
 
     def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
         """Answer what never became a request."""
-        exchange.request_id = exchange.request_id or str(uuid.uuid4())
+        exchange.request_id = exchange.request_id or response_id(exchange)
         self._answer_error(exchange, ApiError(status, message, slug=_REFUSALS.get(status)))
 
     async def _metrics(self, exchange: Exchange) -> None:

@@ -239,6 +239,11 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.write(data)
 
+    @property
+    def congested(self) -> bool:
+        """Whether the client's buffer is full."""
+        return self._writable is not None
+
     async def drained(self) -> None:
         """Wait while the client's buffer is full.
 

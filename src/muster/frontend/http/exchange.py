@@ -37,6 +37,11 @@ _date = _DateField()
 class ResponseSink(Protocol):
     """Where an exchange's bytes go: the connection."""
 
+    @property
+    def congested(self) -> bool:
+        """Whether the client has so much unread that no more should be buffered."""
+        ...
+
     def send(self, data: bytes) -> None:
         """Hand bytes to the network; a no-op once the client has gone."""
         ...
@@ -133,15 +138,20 @@ class Exchange:
     def write(self, data: bytes) -> None:
         """Send a part of a streamed response at once; empty parts are left out."""
         if data:
-            self._sink.send(self._chunk(data))
+            self._sink.send(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def end(self, data: bytes = b"") -> None:
         """Send a last part, if any, and the end of a streamed response, in one write."""
         self.finished = True
         self._sink.send(self._chunk(data) + b"0\r\n\r\n" if self._chunked else data)
 
+    @property
+    def congested(self) -> bool:
+        """Whether the client is too far behind: then await ``drained`` before writing more."""
+        return self._sink.congested
+
     async def drained(self) -> None:
-        """Wait while the client is too far behind; returns at once if it is not."""
+        """Wait while the client is too far behind."""
         await self._sink.drained()
 
     def _chunk(self, data: bytes) -> bytes:

@@ -2,140 +2,73 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from typing import cast
 
 import msgspec
 
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
-from muster.frontend.http.exchange import Exchange
-from muster.frontend.metrics import FrontendMetrics
-from muster.frontend.model_table import ModelTable
 from muster.frontend.openai import prepare
 from muster.frontend.openai.frames import CompletionFrames
-from muster.frontend.openai.intake import LONG_BODY_BYTES, engine_id, prepare_runs, read_request
 from muster.frontend.openai.job import Job
 from muster.frontend.openai.limits import check_completion
+from muster.frontend.openai.prepare import Scoring
 from muster.frontend.openai.reply import CompletionChoice, CompletionLogprobs, CompletionReply
 from muster.frontend.openai.requests import CompletionRequest
-from muster.frontend.openai.respond import answer
 from muster.frontend.openai.scores import completion_logprobs
 from muster.frontend.served_model import ServedModel
+from muster.llm.protocol import EngineRequest
 
-__all__ = ["CompletionRoute"]
+__all__ = ["CompletionApi"]
 
 MAX_PROMPTS = 1024
 """Prompts of one request; each is a request to an engine."""
 
-_decoder = msgspec.json.Decoder(CompletionRequest)
 _encode = msgspec.json.Encoder().encode
 
 
-class CompletionRoute:
-    """The handler.
-
-    Args:
-        table: The models.
-        metrics: Where requests are counted.
-    """
+class CompletionApi:
+    """See ``Api``."""
 
     endpoint = "completions"
+    id_prefix = "cmpl-"
+    decoder = msgspec.json.Decoder(CompletionRequest)
 
-    def __init__(self, table: ModelTable, metrics: FrontendMetrics) -> None:
-        self._table = table
-        self._metrics = metrics
-        self._dialect = CompletionDialect()
+    def check(self, request: CompletionRequest) -> None:
+        """Check the values of a request."""
+        check_completion(request)
 
-    async def handle(self, exchange: Exchange) -> None:
-        """Answer one completion request.
+    def serves(self, model: ServedModel) -> bool:
+        """Whether the model takes completions."""
+        return model.completions
 
-        Raises:
-            MusterError: What went wrong before anything was sent.
-        """
-        with self._metrics.refusals(self.endpoint):
-            request = read_request(exchange, _decoder)
-            model = self._table.get(request.model)
-        stream = bool(request.stream)
-        with self._metrics.start(model.name, self.endpoint, stream=stream) as meter:
-            check_completion(request)
-            if not model.completions:
-                raise ApiError(
-                    400,
-                    f"The model `{model.name}` does not take completion requests",
-                    param="model",
-                    slug="unsupported_operation",
-                )
-            job = await self._prepare(exchange, request, model)
-            await answer(exchange, job, self._dialect, meter)
-
-    async def _prepare(
-        self, exchange: Exchange, request: CompletionRequest, model: ServedModel
-    ) -> Job:
-        if len(exchange.body) > LONG_BODY_BYTES:
-            prompts = await asyncio.to_thread(_tokenize, request, model)
-        else:
-            prompts = _tokenize(request, model)
-        scoring = prepare.completion_scoring(request)
-        requests = [
-            prepare.completion_request(request, model, token_ids, scoring) for token_ids in prompts
+    def tokenize(self, request: CompletionRequest, model: ServedModel) -> list[list[int]]:
+        """The ids of each prompt; no template, nothing added."""
+        encode = model.preprocessor.encode
+        prompts = [
+            encode(prompt) if isinstance(prompt, str) else prompt
+            for prompt in _split(request.prompt)
         ]
-        request_id = engine_id(exchange)
-        return Job(
-            model=model,
-            runs=await prepare_runs(model, requests, n=request.n or 1),
-            scoring=scoring,
-            request_id=request_id,
-            reply_id=f"cmpl-{request_id}",
-            created=int(time.time()),
-            stream=bool(request.stream),
-            options=request.stream_options,
-        )
+        for position, token_ids in enumerate(prompts):
+            if not token_ids:
+                raise ApiError(
+                    400, f"Prompt {position} is empty", param="prompt", slug="invalid_value"
+                )
+        return prompts
 
+    def scoring(self, request: CompletionRequest) -> Scoring | None:
+        """Which log probabilities the client wants."""
+        return prepare.completion_scoring(request)
 
-def _tokenize(request: CompletionRequest, model: ServedModel) -> list[list[int]]:
-    encode = model.preprocessor.encode
-    prompts = [
-        encode(prompt) if isinstance(prompt, str) else prompt for prompt in _split(request.prompt)
-    ]
-    for position, token_ids in enumerate(prompts):
-        if not token_ids:
-            raise ApiError(400, f"Prompt {position} is empty", param="prompt", slug="invalid_value")
-    return prompts
-
-
-def _split(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]:
-    """The prompts in a request: texts, or lists of token ids.
-
-    Raises:
-        ApiError: 400 if there are none or too many, or if forms are mixed.
-    """
-    if isinstance(prompt, str):
-        return [prompt]
-    kinds = {type(part) for part in prompt}
-    if kinds == {int}:
-        return [cast("list[int]", prompt)]
-    if kinds not in ({str}, {list}):
-        raise ApiError(
-            400,
-            "The prompt must be a text, a list of texts, a list of token ids, or a list of such "
-            "lists; it is empty or mixes them",
-            param="prompt",
-            slug="invalid_value",
-        )
-    if len(prompt) > MAX_PROMPTS:
-        raise ApiError(
-            400,
-            f"At most {MAX_PROMPTS} prompts are allowed in a request, got {len(prompt)}",
-            param="prompt",
-            slug="invalid_value",
-        )
-    return cast("list[str | list[int]]", prompt)
-
-
-class CompletionDialect:
-    """Replies of the completions API."""
+    def engine_request(
+        self,
+        request: CompletionRequest,
+        model: ServedModel,
+        token_ids: list[int],
+        scoring: Scoring | None,
+    ) -> EngineRequest:
+        """What the engine is asked for one prompt."""
+        return prepare.completion_request(request, model, token_ids, scoring)
 
     def frames(self, job: Job) -> CompletionFrames:
         """The builder of the stream's events."""
@@ -167,3 +100,32 @@ class CompletionDialect:
         return _encode(
             CompletionReply(job.reply_id, choices, job.created, job.model.name, job.usage())
         )
+
+
+def _split(prompt: str | list[str | int | list[int]]) -> list[str | list[int]]:
+    """The prompts in a request: texts, or lists of token ids.
+
+    Raises:
+        ApiError: 400 if there are none or too many, or if forms are mixed.
+    """
+    if isinstance(prompt, str):
+        return [prompt]
+    kinds = {type(part) for part in prompt}
+    if kinds == {int}:
+        return [cast("list[int]", prompt)]
+    if kinds not in ({str}, {list}):
+        raise ApiError(
+            400,
+            "The prompt must be a text, a list of texts, a list of token ids, or a list of such "
+            "lists; it is empty or mixes them",
+            param="prompt",
+            slug="invalid_value",
+        )
+    if len(prompt) > MAX_PROMPTS:
+        raise ApiError(
+            400,
+            f"At most {MAX_PROMPTS} prompts are allowed in a request, got {len(prompt)}",
+            param="prompt",
+            slug="invalid_value",
+        )
+    return cast("list[str | list[int]]", prompt)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+import msgspec
 
 from muster.frontend.choice import Choice
 from muster.frontend.openai.frames import Frames
@@ -15,11 +17,15 @@ from muster.frontend.openai.reply import (
     PromptTokensDetails,
     Usage,
 )
-from muster.frontend.openai.requests import StreamOptions
+from muster.frontend.openai.requests import GenerationRequest, StreamOptions
 from muster.frontend.prompt_run import PromptRun
 from muster.frontend.served_model import ServedModel
+from muster.llm.protocol import EngineRequest
 
-__all__ = ["Dialect", "Job"]
+__all__ = ["Api", "Job"]
+
+
+T = TypeVar("T", bound=GenerationRequest)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +60,7 @@ class Job:
     @property
     def completion_tokens(self) -> int:
         """Tokens of all answers so far, as we counted them."""
-        return sum([run.tokens for run in self.runs])
+        return sum([choice.tokens for run in self.runs for choice in run.choices])
 
     @property
     def cached_tokens(self) -> int | None:
@@ -80,8 +86,40 @@ class Job:
         return Usage(prompt, completion, prompt + completion, details)
 
 
-class Dialect(Protocol):
-    """What differs between the chat and the completions API in a reply."""
+class Api(Protocol[T]):
+    """What differs between the chat and the completions API.
+
+    Attributes:
+        endpoint: Its name in metrics.
+        id_prefix: What the ids of its replies begin with.
+        decoder: Reads its requests.
+    """
+
+    endpoint: str
+    id_prefix: str
+    decoder: msgspec.json.Decoder[T]
+
+    def check(self, request: T) -> None:
+        """Check the values of a request. Raises ``ApiError`` (400) for the first bad one."""
+        ...
+
+    def serves(self, model: ServedModel) -> bool:
+        """Whether ``model`` takes this API's requests."""
+        ...
+
+    def tokenize(self, request: T, model: ServedModel) -> list[list[int]]:
+        """The ids of each prompt. Runs in any thread. Raises ``MusterError`` for bad prompts."""
+        ...
+
+    def scoring(self, request: T) -> Scoring | None:
+        """Which log probabilities the client wants."""
+        ...
+
+    def engine_request(
+        self, request: T, model: ServedModel, token_ids: list[int], scoring: Scoring | None
+    ) -> EngineRequest:
+        """What the engine is asked for one prompt. Raises ``ApiError`` (400) if it is too long."""
+        ...
 
     def frames(self, job: Job) -> Frames:
         """The builder of the stream's events."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from typing import Any
 
 from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
@@ -12,7 +13,7 @@ from muster.frontend.choice import Choice
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import RequestMeter
 from muster.frontend.openai.frames import DONE, Frames, error_frame
-from muster.frontend.openai.job import Dialect, Job
+from muster.frontend.openai.job import Api, Job
 from muster.frontend.prompt_run import PromptRun
 from muster.log import facts
 
@@ -25,7 +26,7 @@ FIRST_OUTPUT_S = 0.2
 status of its own. Dynamo's value, where it is switched on."""
 
 
-async def answer(exchange: Exchange, job: Job, dialect: Dialect, meter: RequestMeter) -> None:
+async def answer(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMeter) -> None:
     """Run ``job`` and send its reply. If the client leaves, every engine is told to stop.
 
     Raises:
@@ -36,11 +37,11 @@ async def answer(exchange: Exchange, job: Job, dialect: Dialect, meter: RequestM
             await run.start(job.model, job.request_id)
         meter.sent(job.prompt_tokens)
         if job.stream:
-            await _stream(exchange, job, dialect, meter)
+            await _stream(exchange, job, api, meter)
         else:
             for run in job.runs:
                 await _collect(run, meter)
-            exchange.respond(200, dialect.reply(job))
+            exchange.respond(200, api.reply(job))
     except MusterError as error:
         if not exchange.started:
             raise
@@ -65,68 +66,49 @@ def _fail_stream(exchange: Exchange, error: MusterError, meter: RequestMeter) ->
 
 
 async def _collect(run: PromptRun, meter: RequestMeter) -> None:
-    seen = 0
     while not run.finished:
         await run.step()
-        tokens = run.tokens
-        meter.tokens(tokens - seen)
-        seen = tokens
+        meter.tokens(run.new_tokens)
 
 
-async def _stream(exchange: Exchange, job: Job, dialect: Dialect, meter: RequestMeter) -> None:
-    writer = _EventWriter(job, dialect)
-    changed = await _first_outputs(job.runs[0])
-    if not changed:
-        exchange.start_stream()
+async def _stream(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMeter) -> None:
+    writer = _EventWriter(job, api)
+    patience = asyncio.get_running_loop().call_later(FIRST_OUTPUT_S, _start, exchange)
     data = b""
-    for run in job.runs:
-        seen = 0
-        while True:
-            if changed:
-                tokens = run.tokens
-                meter.tokens(tokens - seen)
-                seen = tokens
-                data += writer.events(changed)
-            if run.finished:
-                break
-            if data:
-                _send(exchange, data)
-                data = b""
-                await exchange.drained()
-            changed = await run.step()
-        changed = ()
-    data += writer.ending()
+    try:
+        for run in job.runs:
+            while not run.finished:
+                if data:
+                    if exchange.started:
+                        exchange.write(data)
+                    else:
+                        exchange.start_stream(data)
+                    if exchange.congested:
+                        await exchange.drained()
+                changed = await run.step()
+                meter.tokens(run.new_tokens)
+                data = writer.events(changed)
+    finally:
+        patience.cancel()
+    _start(exchange)
+    exchange.end(data + writer.ending())
+
+
+def _start(exchange: Exchange) -> None:
     if not exchange.started:
         exchange.start_stream()
-    exchange.end(data)
-
-
-def _send(exchange: Exchange, data: bytes) -> None:
-    if exchange.started:
-        exchange.write(data)
-    else:
-        exchange.start_stream(data)
-
-
-async def _first_outputs(run: PromptRun) -> Sequence[Choice]:
-    """The first outputs if they come soon, else nothing."""
-    try:
-        async with asyncio.timeout(FIRST_OUTPUT_S):
-            return await run.step()
-    except TimeoutError:
-        return ()
 
 
 class _EventWriter:
     """Turns what is new in choices into events."""
 
-    __slots__ = ("_dialect", "_ended", "_frames", "_job", "_plain", "_sent", "_usage_in_each")
+    __slots__ = ("_api", "_ended", "_frames", "_job", "_plain", "_sent", "_usage_in_each")
 
-    def __init__(self, job: Job, dialect: Dialect) -> None:
+    def __init__(self, job: Job, api: Api[Any]) -> None:
         options = job.options
         self._job = job
-        self._dialect = dialect
-        self._frames: Frames = dialect.frames(job)
+        self._api = api
+        self._frames: Frames = api.frames(job)
         self._usage_in_each = bool(options and options.continuous_usage_stats)
         self._plain = job.scoring is None and not self._usage_in_each
         self._ended: set[int] = set()
@@ -134,7 +116,7 @@ class _EventWriter:
 
     def events(self, changed: Sequence[Choice]) -> bytes:
         """Events for choices that have new output, joined."""
-        if len(changed) == 1:
+        if len(changed) == 1:  # almost always
             return self._event(changed[0])
         return b"".join([self._event(choice) for choice in changed])
 
@@ -161,7 +143,7 @@ class _EventWriter:
             index,
             text,
             finish_reason=choice.finish_reason,
-            logprobs=self._dialect.logprobs(self._job, choice, before),
+            logprobs=self._api.logprobs(self._job, choice, before),
             usage=self._job.usage() if self._usage_in_each else None,
         )
 
