@@ -109,6 +109,11 @@ class StagedBlob:
         """Bytes written so far."""
         return self._size_bytes
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was committed or discarded, and so has nothing on the disk."""
+        return self._ended
+
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``.
 

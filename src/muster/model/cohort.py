@@ -1,0 +1,96 @@
+"""The instances of a group that carry one and the same card, and how the build from it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from muster.model.decision import Build, Members
+from muster.model.group import GroupKey, Member
+from muster.model.status import ModelState, ModelStatus
+
+__all__ = ["Cohort", "retry_delay_s"]
+
+
+def retry_delay_s(attempt: int, max_s: float) -> float:
+    """Pause after the ``attempt``-th failure in a row (from 1): 1, 2, 4, 8, 16 s, then ``max_s``."""
+    return min(float(2 ** min(attempt - 1, 30)), max_s)
+
+
+@dataclasses.dataclass(slots=True, eq=False)
+class Cohort:
+    """State of one card within one group. Never empty while a group holds it.
+
+    ``build_id`` is set while a build runs; ``retry_at`` while one is waited for.
+    """
+
+    group: GroupKey
+    mdcsum: str
+    members: dict[str, Member] = dataclasses.field(default_factory=dict)
+    state: ModelState = ModelState.SEEN
+    build_id: int | None = None
+    retry_at: float | None = None
+    attempt: int = 0
+    code: str = ""
+    message: str = ""
+    files_done: int = 0
+    files_total: int = 0
+    _built_from: dict[str, Member] = dataclasses.field(default_factory=dict)
+
+    def in_key_order(self) -> list[Member]:
+        """The members, by key."""
+        return [self.members[key] for key in sorted(self.members)]
+
+    def instance_ids(self) -> tuple[int, ...]:
+        """The members' instances, by key."""
+        return tuple(dict.fromkeys(member.instance_id for member in self.in_key_order()))
+
+    def announce(self) -> Members:
+        """Say who the members are."""
+        return Members(group=self.group, instance_ids=self.instance_ids())
+
+    def start(self, build_id: int) -> Build:
+        """Begin a build. After each failure in a row another member comes first."""
+        self.build_id, self.retry_at, self.state = build_id, None, ModelState.SEEN
+        self.files_done = self.files_total = 0
+        self._built_from = dict(self.members)
+        members = self.in_key_order()
+        first = self.attempt % len(members)
+        return Build(
+            build_id=build_id,
+            group=self.group,
+            mdcsum=self.mdcsum,
+            members=(*members[first:], *members[:first]),
+            attempt=self.attempt,
+        )
+
+    def succeed(self) -> None:
+        """The build is done; the model is served."""
+        self.build_id, self.state = None, ModelState.SERVING
+        self.attempt, self.code, self.message = 0, "", ""
+
+    def fail(self, code: str, message: str, *, now: float, retry_max_s: float) -> None:
+        """The build failed; set when to try again: at once if the members changed while it ran."""
+        self.build_id, self.state = None, ModelState.RETRYING
+        self.code, self.message = code, message
+        if self._built_from != self.members:
+            self.attempt, self.retry_at = 0, now
+        else:
+            self.attempt += 1
+            self.retry_at = now + retry_delay_s(self.attempt, retry_max_s)
+
+    def status(self) -> ModelStatus:
+        """How it stands, if it is the one that serves its group."""
+        return ModelStatus(
+            model=self.group.model,
+            group=self.group,
+            mdcsum=self.mdcsum,
+            state=self.state,
+            code=self.code,
+            message=self.message,
+            keys=tuple(sorted(self.members)),
+            instance_ids=self.instance_ids(),
+            files_done=self.files_done,
+            files_total=self.files_total,
+            attempt=self.attempt,
+            retry_at=self.retry_at,
+        )

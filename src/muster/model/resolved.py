@@ -1,0 +1,83 @@
+"""What fetching a card gives: its files here, and how that went, file by file."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+
+import msgspec
+
+from muster.digest import Digest
+from muster.model.card import ModelDeploymentCard
+
+__all__ = ["FetchProgress", "FetchState", "LeftOut", "ResolvedCard", "ResolvedFile"]
+
+
+class FetchState(enum.StrEnum):
+    """Where a file is on its way here."""
+
+    CACHED = "cached"
+    FETCHING = "fetching"
+    VERIFIED = "verified"
+    FAILED = "failed"
+
+
+class FetchProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """One step of one file.
+
+    A file that was in the cache has one event, ``cached``. Any other has ``fetching`` at its
+    beginning and after each piece, then ``verified`` or ``failed``. ``total_bytes`` is the card's
+    word. ``seconds`` counts from the file's first event. ``place`` holds no secrets. ``required``
+    is false for extra files: they may fail without failing the card.
+    """
+
+    name: str
+    digest: Digest
+    state: FetchState
+    done_bytes: int
+    total_bytes: int | None
+    seconds: float
+    required: bool
+    place: str = ""
+    reason: str = ""
+
+
+class ResolvedFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that is here. ``fetched`` tells it from one that was in the cache before."""
+
+    name: str
+    path: Path
+    digest: Digest
+    size_bytes: int
+    required: bool
+    fetched: bool
+
+
+class LeftOut(msgspec.Struct, frozen=True, kw_only=True):
+    """An extra file the model is served without, and why. ``name`` is as good as is known."""
+
+    name: str
+    digest: Digest
+    code: str
+    message: str
+
+
+class ResolvedCard(msgspec.Struct, frozen=True, kw_only=True):
+    """A card whose files are all on this host, verified.
+
+    ``card`` is the one that was asked for with every file's location replaced by a local path and
+    without the extra files left out; ``mdcsum`` is that of the card asked for, which identifies the
+    model. ``local_dir`` holds the files under their real names, for loaders that look for siblings;
+    it may hold other files too, if another program shares the cache, so prefer ``files``.
+    """
+
+    card: ModelDeploymentCard
+    mdcsum: str
+    local_dir: Path
+    files: tuple[ResolvedFile, ...]
+    left_out: tuple[LeftOut, ...]
+    seconds: float
+
+    def find_file(self, name: str) -> Path | None:
+        """The path of the file of that name, or ``None``; a typed slot's before an extra file's."""
+        return next((file.path for file in self.files if file.name == name), None)
