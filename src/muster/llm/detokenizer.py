@@ -6,13 +6,13 @@ incomplete at the end becomes U+FFFD. A reply starts a text of its own: a leadin
 decoder removes at the start of a text is removed at the start of the reply too, whatever the prompt
 ended with (Dynamo does the same for chat).
 
-This is the hottest code of the frontend: one dictionary look-up for most tokens.
+This is the hottest code of the frontend: one look-up in a table for most tokens.
 """
 
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 __all__ = ["ByteDetokenizer", "Detokenizer", "PieceDetokenizer", "WholeDetokenizer"]
@@ -34,25 +34,31 @@ class ByteDetokenizer:
     """For vocabularies of bytes (ByteLevel): GPT-2, Llama 3, Qwen, DeepSeek, ...
 
     Args:
-        texts: Tokens whose bytes are complete UTF-8 on their own, as text.
-        parts: All other tokens' bytes. An id in neither has no text.
+        table: By id: the token's text if its bytes are complete UTF-8 on their own, else its bytes.
+            Ids that have no text are empty; those beyond the table's end have none either.
     """
 
-    __slots__ = ("_parts", "_pending", "_texts")
+    __slots__ = ("_pending", "_table")
 
-    def __init__(self, texts: Mapping[int, str], parts: Mapping[int, bytes]) -> None:
-        self._texts = texts
-        self._parts = parts
+    def __init__(self, table: Sequence[str | bytes]) -> None:
+        self._table = table
         self._pending = b""
 
     def push(self, token_ids: Sequence[int]) -> str:
         """Take the next ids; return the text that is certain now."""
-        if not self._pending:
+        table = self._table
+        if not self._pending and token_ids:
             try:
                 if len(token_ids) == 1:
-                    return self._texts[token_ids[0]]
-                return "".join([self._texts[token_id] for token_id in token_ids])
-            except KeyError:
+                    token_id = token_ids[0]
+                    if token_id >= 0:
+                        text = table[token_id]
+                        if text.__class__ is str:
+                            return text
+                elif min(token_ids) >= 0:
+                    # invariant: bytes in the list make the join fail, and the slow way is taken
+                    return "".join([table[token_id] for token_id in token_ids])  # type: ignore[misc] # as said
+            except (IndexError, TypeError):
                 pass
         return self._push_bytes(token_ids)
 
@@ -63,8 +69,10 @@ class ByteDetokenizer:
         return text
 
     def _bytes(self, token_id: int) -> bytes:
-        text = self._texts.get(token_id)
-        return self._parts.get(token_id, b"") if text is None else text.encode()
+        if not 0 <= token_id < len(self._table):
+            return b""
+        entry = self._table[token_id]
+        return entry.encode() if isinstance(entry, str) else entry
 
     def flush(self) -> str:
         """Return U+FFFD for a UTF-8 sequence that was never completed."""
@@ -77,8 +85,8 @@ class PieceDetokenizer:
     """For vocabularies of text pieces: SentencePiece's kin, WordPiece, word lists.
 
     Args:
-        pieces: Each token's text, or its byte if it is a byte token. An id that is absent has no
-            text and does not count as the first token.
+        pieces: By id: the token's text, or its byte if it is a byte token. ``None``, and ids beyond
+            the table's end, have no text and do not count as the first token.
         first: Makes the first token's piece from its id; ``None`` if it is like all others.
         strip: Character of which up to ``strip_count`` are removed at the start of the text.
         strip_count: See ``strip``.
@@ -88,7 +96,7 @@ class PieceDetokenizer:
 
     def __init__(
         self,
-        pieces: Mapping[int, str | int],
+        pieces: Sequence[str | int | None],
         first: Callable[[int], str | int] | None,
         strip: str,
         strip_count: int,
@@ -102,8 +110,9 @@ class PieceDetokenizer:
     def push(self, token_ids: Sequence[int]) -> str:
         """Take the next ids; return the text that is certain now: all but a run of byte tokens."""
         out = []
+        pieces, known = self._pieces, len(self._pieces)
         for token_id in token_ids:
-            piece = self._pieces.get(token_id)
+            piece = pieces[token_id] if 0 <= token_id < known else None
             if piece is None:
                 continue
             if self._first is not None:

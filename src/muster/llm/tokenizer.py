@@ -9,9 +9,10 @@ loaded tokenizer is immutable and may be used from several threads.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -39,66 +40,41 @@ logger = logging.getLogger(__name__)
 
 _MAX_TOKEN_ID = (1 << 32) - 1
 
-
-class _Vocabulary:
-    """Which id is which token, and which of them are special."""
-
-    def __init__(self, hf: tokenizers.Tokenizer) -> None:
-        added = hf.get_added_tokens_decoder()
-        self.tokens = _tokens_by_id(hf)
-        self.tokens.update({token_id: token.content for token_id, token in added.items()})
-        self.size = max(self.tokens, default=-1) + 1
-        # Special is a property of the text: that is how the library decides what to skip.
-        self.special_texts = {token.content for token in added.values() if token.special}
-        self.special_ids = frozenset(
-            token_id for token_id, token in self.tokens.items() if token in self.special_texts
-        )
-
-    def shown(self, *, skip_special_tokens: bool) -> Iterator[tuple[int, str]]:
-        """All tokens that have a text."""
-        for token_id, token in self.tokens.items():
-            if not (skip_special_tokens and token_id in self.special_ids):
-                yield token_id, token
+_MAX_TOKENS = 1 << 24
+"""Ids up to this have a place in a table; a file with a higher one would take all memory."""
 
 
 class _ByteTables:
-    """Tables for ``ByteDetokenizer``."""
+    """The table for ``ByteDetokenizer``."""
 
-    def __init__(self, vocabulary: _Vocabulary, *, skip_special_tokens: bool) -> None:
-        self._texts: dict[int, str] = dict.fromkeys(vocabulary.tokens, "")
-        self._parts: dict[int, bytes] = {}
-        for token_id, token in vocabulary.shown(skip_special_tokens=skip_special_tokens):
-            data = token_to_bytes(token)
-            try:
-                text = data.decode()
-                # most tokens without a leading space are spelled as they read: share the string
-                self._texts[token_id] = token if text == token else text
-            except UnicodeDecodeError:
-                self._parts[token_id] = data
-                del self._texts[token_id]
+    def __init__(self, tokens: Iterable[str | None], hidden: frozenset[str]) -> None:
+        self._table = [
+            "" if token is None or token in hidden else _text_or_bytes(token) for token in tokens
+        ]
 
     def new_detokenizer(self) -> Detokenizer:
-        return ByteDetokenizer(self._texts, self._parts)
+        return ByteDetokenizer(self._table)
 
 
 class _PieceTables:
-    """Tables for ``PieceDetokenizer``."""
+    """The table for ``PieceDetokenizer``."""
 
     def __init__(
-        self, vocabulary: _Vocabulary, plan: PiecePlan, *, skip_special_tokens: bool
+        self,
+        tokens: Iterable[str | None],
+        hidden: frozenset[str],
+        plan: PiecePlan,
+        find_text: Callable[[int], str | None],
     ) -> None:
         self._plan = plan
-        self._tokens = vocabulary.tokens
-        self._pieces: dict[int, str | int] = {}
-        for token_id, token in vocabulary.shown(skip_special_tokens=skip_special_tokens):
-            piece = plan.rest(token)
-            byte = plan.byte_of(piece)
-            self._pieces[token_id] = piece if byte is None else byte
+        self._find_text = find_text
+        self._pieces: list[str | int | None] = [
+            None if token is None or token in hidden else _text_or_byte(plan, plan.rest(token))
+            for token in tokens
+        ]
 
     def _first(self, token_id: int) -> str | int:
-        piece = self._plan.first(self._tokens[token_id])
-        byte = self._plan.byte_of(piece)
-        return piece if byte is None else byte
+        return _text_or_byte(self._plan, self._plan.first(self._find_text(token_id) or ""))
 
     def new_detokenizer(self) -> Detokenizer:
         plan = self._plan
@@ -107,14 +83,10 @@ class _PieceTables:
 
 
 class _Whole:
-    """For decoders that cannot be streamed."""
+    """For decoders that cannot be streamed: no table."""
 
-    def __init__(self, tokenizer: Tokenizer, *, skip_special_tokens: bool) -> None:
-        self._tokenizer = tokenizer
-        self._skip = skip_special_tokens
-
-    def _decode(self, token_ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(token_ids, skip_special_tokens=self._skip)
+    def __init__(self, decode: Callable[[Sequence[int]], str]) -> None:
+        self._decode = decode
 
     def new_detokenizer(self) -> Detokenizer:
         return WholeDetokenizer(self._decode)
@@ -126,7 +98,13 @@ class Tokenizer:
     def __init__(self, hf: tokenizers.Tokenizer, plan: BytePlan | PiecePlan | WholePlan) -> None:
         self._hf = hf
         self._plan = plan
-        self._vocabulary = _Vocabulary(hf)
+        added = hf.get_added_tokens_decoder()
+        # Special is a property of the text: that is how the library decides what to skip.
+        self._special_tokens = frozenset(token.content for token in added.values() if token.special)
+        self._special_ids = frozenset(
+            token_id for token_id, token in added.items() if token.content in self._special_tokens
+        )
+        self._vocab_size = _count_ids(hf)
         self._tables = {True: self._make_tables(skip_special_tokens=True)}
 
     @classmethod
@@ -170,17 +148,17 @@ class Tokenizer:
     @property
     def vocab_size(self) -> int:
         """One more than the highest id."""
-        return self._vocabulary.size
+        return self._vocab_size
 
     @property
     def special_ids(self) -> frozenset[int]:
         """Ids of special tokens: those ``skip_special_tokens`` leaves out."""
-        return self._vocabulary.special_ids
+        return self._special_ids
 
     @property
     def special_tokens(self) -> frozenset[str]:
         """Texts of the special tokens."""
-        return frozenset(self._vocabulary.special_texts)
+        return self._special_tokens
 
     @property
     def streams(self) -> bool:
@@ -193,23 +171,22 @@ class Tokenizer:
 
     def find_text(self, token_id: int) -> str | None:
         """The spelling of a token in the vocabulary, or ``None`` for an id nobody has."""
-        return self._vocabulary.tokens.get(token_id)
+        return self._hf.id_to_token(token_id) if 0 <= token_id < self._vocab_size else None
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes one token stands for, on its own and in mid-text; empty for an unknown id.
 
         May be part of a UTF-8 sequence. For logprobs, and for engines that pick printable tokens.
         """
-        token = self._vocabulary.tokens.get(token_id)
+        token = self.find_text(token_id)
         if token is None:
             return b""
         match self._plan:
             case BytePlan():
                 return token_to_bytes(token)
             case PiecePlan() as plan:
-                piece = plan.rest(token)
-                byte = plan.byte_of(piece)
-                return piece.encode() if byte is None else bytes([byte])
+                piece = _text_or_byte(plan, plan.rest(token))
+                return piece.encode() if isinstance(piece, str) else bytes([piece])
             case WholePlan():
                 return self.decode([token_id], skip_special_tokens=False).encode()
             case unreachable:
@@ -250,25 +227,46 @@ class Tokenizer:
         return tables.new_detokenizer()
 
     def _make_tables(self, *, skip_special_tokens: bool) -> _ByteTables | _PieceTables | _Whole:
+        # One by one: a list of all tokens would be as large as the table made from it.
+        tokens = map(self._hf.id_to_token, range(self._vocab_size))
+        hidden = self._special_tokens if skip_special_tokens else frozenset[str]()
         match self._plan:
             case BytePlan():
-                return _ByteTables(self._vocabulary, skip_special_tokens=skip_special_tokens)
+                return _ByteTables(tokens, hidden)
             case PiecePlan() as plan:
-                return _PieceTables(self._vocabulary, plan, skip_special_tokens=skip_special_tokens)
+                return _PieceTables(tokens, hidden, plan, self.find_text)
             case WholePlan():
-                return _Whole(self, skip_special_tokens=skip_special_tokens)
+                return _Whole(
+                    functools.partial(self.decode, skip_special_tokens=skip_special_tokens)
+                )
             case unreachable:
                 assert_never(unreachable)
 
 
-def _tokens_by_id(hf: tokenizers.Tokenizer) -> dict[int, str]:
-    """Every id's token. Asking id by id is the cheap way, when there are no holes."""
-    size = hf.get_vocab_size(with_added_tokens=True)
-    found = {token_id: hf.id_to_token(token_id) for token_id in range(size)}
-    if None in found.values():
-        vocabulary = hf.get_vocab(with_added_tokens=True)
-        found |= {token_id: hf.id_to_token(token_id) for token_id in vocabulary.values()}
-    return {token_id: token for token_id, token in found.items() if token is not None}
+def _text_or_bytes(token: str) -> str | bytes:
+    data = token_to_bytes(token)
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        return data
+    # most tokens without a leading space are spelled as they read: share the string
+    return token if text == token else text
+
+
+def _text_or_byte(plan: PiecePlan, piece: str) -> str | int:
+    byte = plan.byte_of(piece)
+    return piece if byte is None else byte
+
+
+def _count_ids(hf: tokenizers.Tokenizer) -> int:
+    """One more than the highest id. Where ids have holes between them, that is not their number."""
+    size = hf.get_vocab_size()
+    if None not in map(hf.id_to_token, range(size)):
+        return size
+    highest = max(hf.get_vocab().values())
+    if highest > _MAX_TOKENS:
+        raise CardError(f"the vocabulary has the id {highest}, beyond {_MAX_TOKENS}")
+    return highest + 1
 
 
 def _add_tokens(hf: tokenizers.Tokenizer, added_tokens: Mapping[str, Any]) -> None:

@@ -21,13 +21,13 @@ from muster.llm.stop_strings import (
 from muster.llm.stops import Step, StopChecker, StopRules
 
 # ids 0..5 read "a".."f", 6 and 7 are the halves of "é", 8 reads "abc", 9 has no text
-TEXTS = {**dict(enumerate("abcdef")), 8: "abc", 9: ""}
-PARTS = {6: b"\xc3", 7: b"\xa9"}
+TEXTS: list[str] = [*"abcdef", "", "", "abc", ""]
+TABLE: list[str | bytes] = [*"abcdef", b"\xc3", b"\xa9", "abc", ""]
 EOS = 9
 
 
 def checker(rules: StopRules) -> StopChecker:
-    return StopChecker(rules, ByteDetokenizer(TEXTS, PARTS))
+    return StopChecker(rules, ByteDetokenizer(TABLE))
 
 
 def rules(eos: Sequence[int] = (EOS,), *, keep: bool = False, **conditions: object) -> StopRules:
