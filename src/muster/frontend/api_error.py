@@ -123,7 +123,11 @@ class ApiError(MusterError):
         if isinstance(error, ApiError):
             return error
         status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
-        return cls(status, error.message, slug=error.code)
+        message = error.message
+        if error.hint and isinstance(error, RequestError):
+            # Hints of other errors are for who runs the service: they are in the log.
+            message = f"{message} ({error.hint})"
+        return cls(status, message, slug=error.code)
 
 
 def model_not_found(name: str, known: list[str]) -> ApiError:

@@ -134,7 +134,7 @@ class HttpConnection(asyncio.Protocol):
         """Start serving."""
         self._transport = cast("asyncio.Transport", transport)
         self._since = self._loop.time()
-        self._timer = self._loop.call_later(self._limits.request_s, self._check_time)
+        self._timer = self._loop.call_later(self._period_s, self._check_time)
         self._task = self._opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -256,8 +256,7 @@ class HttpConnection(asyncio.Protocol):
             async with asyncio.timeout(self._limits.write_s):
                 await asyncio.shield(self._writable)
         except TimeoutError:
-            if self._transport is not None:
-                self._transport.abort()
+            self.abort()
             raise TransportError(
                 f"the client left its response unread for {self._limits.write_s:g} s"
             ) from None
@@ -295,13 +294,16 @@ class HttpConnection(asyncio.Protocol):
                 self._refuse(exchange, 500, "Internal error; see the server's log")
         if not exchange.finished:
             exchange.close = True
-            if self._transport is not None:
-                self._transport.abort()
+            self.abort()
 
     def _resume(self) -> None:
         self._paused = False
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
+
+    @property
+    def _period_s(self) -> float:
+        return min(self._limits.request_s, self._limits.idle_s)
 
     @property
     def idle(self) -> bool:
@@ -361,7 +363,7 @@ class HttpConnection(asyncio.Protocol):
             self._transport.write_eof()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(self._limits.linger_s, self._abort)
+        self._timer = self._loop.call_later(self._limits.linger_s, self.abort)
 
     def _decline_upgrade(self, rest: bytes) -> None:
         """Go on with HTTP/1.1 as if no upgrade had been offered.
@@ -391,23 +393,17 @@ class HttpConnection(asyncio.Protocol):
 
     def _check_time(self) -> None:
         """One timer a connection: looks whether the client has been silent for too long."""
-        now = self._loop.time()
-        silent = now - self._since
-        if self._current is not None or self._queue:
-            limit, silent = self._limits.request_s, 0.0
-        elif self._in_request:
-            limit = self._limits.request_s
-        else:
-            limit = self._limits.idle_s
-        if silent < limit:
-            self._timer = self._loop.call_later(
-                min(limit - silent, self._limits.request_s), self._check_time
-            )
+        limit = self._limits.request_s if self._in_request else self._limits.idle_s
+        left = self._since + limit - self._loop.time()
+        if self._current is not None or self._queue or left > 0:
+            delay = min(left, self._period_s) if left > 0 else self._period_s
+            self._timer = self._loop.call_later(delay, self._check_time)
         elif self._in_request:
             self._turn_away(408, f"The request did not arrive within {limit:g} s")
         else:
             self.close()
 
-    def _abort(self) -> None:
+    def abort(self) -> None:
+        """Cut the connection; what is buffered is lost."""
         if self._transport is not None:
             self._transport.abort()

@@ -11,6 +11,8 @@ from muster.tasks import TaskOwner
 __all__ = ["HttpServer"]
 
 _BACKLOG = 4096
+_FLUSH_S = 1.0
+"""How long a closed connection's client may take to read what was sent to it."""
 
 
 class HttpServer:
@@ -27,6 +29,7 @@ class HttpServer:
         self._refuse = refuse
         self._limits = limits
         self._connections: set[HttpConnection] = set()
+        self._all_gone = asyncio.Event()
         self._tasks = TaskOwner("http")
         self._server: asyncio.Server | None = None
 
@@ -67,12 +70,22 @@ class HttpServer:
             connection.close_when_idle()
 
     async def close(self) -> None:
-        """Stop listening, cancel what is being handled, close every connection. Idempotent."""
+        """Stop listening, cancel what is being handled, close every connection. Idempotent.
+
+        What has been written is still sent, to clients that read it at once.
+        """
         self.stop_listening()
         await self._tasks.close()
         for connection in list(self._connections):
             connection.close()
+        if self._connections:
+            asyncio.get_running_loop().call_later(_FLUSH_S, self._abort)
+            await self._all_gone.wait()
         self._server = None
+
+    def _abort(self) -> None:
+        for connection in list(self._connections):
+            connection.abort()
 
     def _connect(self) -> HttpConnection:
         return HttpConnection(
@@ -80,9 +93,15 @@ class HttpServer:
             self._refuse,
             self._limits,
             opened=self._opened,
-            closed=self._connections.discard,
+            closed=self._closed,
         )
 
     def _opened(self, connection: HttpConnection) -> asyncio.Task[None]:
         self._connections.add(connection)
+        self._all_gone.clear()
         return self._tasks.launch(connection.serve(), name="connection")
+
+    def _closed(self, connection: HttpConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._all_gone.set()

@@ -1,0 +1,119 @@
+"""Where a model's requests go: the instances of its groups, through the request plane."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import count
+
+import msgspec
+
+from muster.errors import MusterError, WorkerUnavailable
+from muster.llm.protocol import EngineOutput, EngineRequest
+from muster.model.group import GroupKey
+from muster.runtime import Client, Context
+from muster.wire.control import FrameDecoder
+from muster.wire.tcp.call_home import ResponseStream
+
+__all__ = ["EngineStream", "GroupRoute", "ModelRoute"]
+
+_OUTPUTS: FrameDecoder[EngineOutput] = FrameDecoder(EngineOutput)
+
+
+class EngineStream:
+    """The engine's items of a response stream; see ``muster.frontend.engine_stream``."""
+
+    __slots__ = ("_stream",)
+
+    def __init__(self, stream: ResponseStream[EngineOutput]) -> None:
+        self._stream = stream
+
+    async def batch(self) -> Sequence[EngineOutput]:
+        """All items that have arrived, at least one; empty at the clean end."""
+        while items := await self._stream.batch():
+            outputs = [item.payload for item in items if item.payload is not None]
+            if outputs:
+                return outputs
+        return ()
+
+    def kill(self) -> None:
+        """Drop the response."""
+        self._stream.kill()
+
+
+class GroupRoute:
+    """One group's way: a client of its endpoint, and which instances are the group's.
+
+    Args:
+        client: A client of the group's endpoint.
+        lora_name: For a LoRA adapter's group: its name, which the engine is told.
+    """
+
+    __slots__ = ("_client", "_lora_name", "members")
+
+    def __init__(self, client: Client, lora_name: str | None) -> None:
+        self._client = client
+        self._lora_name = lora_name
+        self.members: frozenset[int] = frozenset()
+
+    async def open(self, request: EngineRequest, request_id: str) -> EngineStream:
+        """Send a request to one of the members.
+
+        Raises:
+            MusterError: See ``Client.open``.
+        """
+        if self._lora_name is not None:
+            routing = {**(request.routing or {}), "lora_name": self._lora_name}
+            request = msgspec.structs.replace(request, routing=routing)
+        stream = await self._client.open(
+            request, _OUTPUTS, context=Context(request_id), among=self.members
+        )
+        return EngineStream(stream)
+
+
+class ModelRoute:
+    """All groups of one model: the same model served in several namespaces or at several endpoints.
+
+    They share the requests in proportion to their instances. If one has nobody to send to, the
+    others are tried.
+    """
+
+    __slots__ = ("_groups", "_requests")
+
+    def __init__(self) -> None:
+        self._groups: dict[GroupKey, GroupRoute] = {}
+        self._requests = count()
+
+    def __len__(self) -> int:
+        return len(self._groups)
+
+    def put(self, key: GroupKey, route: GroupRoute) -> None:
+        """Add a group."""
+        self._groups[key] = route
+
+    def drop(self, key: GroupKey) -> None:
+        """Remove a group; a no-op if it is not there."""
+        self._groups.pop(key, None)
+
+    async def generate(self, request: EngineRequest, *, request_id: str) -> EngineStream:
+        """Send a request; see ``muster.frontend.served_model.Generate``."""
+        groups = self._in_order()
+        failure: MusterError | None = None
+        for group in groups:
+            try:
+                return await group.open(request, request_id)
+            except WorkerUnavailable as error:
+                failure = failure or error
+        raise failure or WorkerUnavailable(f"nobody serves {request.model!r} any more")
+
+    def _in_order(self) -> list[GroupRoute]:
+        """The groups, beginning with the one whose turn it is."""
+        groups = list(self._groups.values())
+        if len(groups) < 2:
+            return groups
+        total = sum(len(group.members) for group in groups)
+        turn = next(self._requests) % total if total else 0
+        for index, group in enumerate(groups):
+            turn -= len(group.members)
+            if turn < 0:
+                return [*groups[index:], *groups[:index]]
+        return groups
