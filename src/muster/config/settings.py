@@ -231,6 +231,16 @@ class MetadataSettings:
         parse=self_host_switch,
         help="Whether a worker serves its model's metadata files itself.",
     )
+    hub_cache: Path | None = setting(
+        None,
+        env="HF_HUB_CACHE",
+        help="Cache in which a model given by its hub name is looked for.",
+    )
+    hf_home: Path | None = setting(
+        None,
+        env="HF_HOME",
+        help="Hugging Face's directory; its hub directory is the cache if HF_HUB_CACHE is unset.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -98,6 +98,11 @@ class Client:
         self._sender = sender
         self._mode = mode
         self._choosers: dict[RouterMode, Chooser] = {}
+        self._narrowed: tuple[tuple[int, ...], frozenset[int], tuple[int, ...]] = (
+            (),
+            frozenset(),
+            (),
+        )
         self._now = asyncio.get_running_loop().time
 
     # -- who is there ------------------------------------------------------------------------
@@ -216,9 +221,9 @@ class Client:
         tried: set[int] = set()
         failure: MusterError | None = None
         while True:
-            free: tuple[int, ...] = self._source.set.free(self._now())
-            if among is not None or tried:
-                free = tuple(i for i in free if i not in tried and (among is None or i in among))
+            free = self._free(among)
+            if tried:
+                free = tuple(instance_id for instance_id in free if instance_id not in tried)
             if not free:
                 raise failure or self._nobody()
             chosen = choose(free)
@@ -229,6 +234,17 @@ class Client:
             except (*_ELSEWHERE, Overloaded) as error:
                 tried.add(chosen)
                 failure = error
+
+    def _free(self, among: frozenset[int] | None) -> tuple[int, ...]:
+        """Ids that may get a request now; narrowing is remembered while nothing changes."""
+        free = self._source.set.free(self._now())
+        if among is None:
+            return free
+        was_free, was_among, narrowed = self._narrowed
+        if was_free is not free or was_among is not among:
+            narrowed = tuple(instance_id for instance_id in free if instance_id in among)
+            self._narrowed = (free, among, narrowed)
+        return narrowed
 
     async def _send(
         self,

@@ -109,6 +109,7 @@ class DistributedRuntime:
         self._withdraw: list[Callable[[], Awaitable[None]]] = []
         self._closing: asyncio.Task[None] | None = None
         self._withdrawn = False
+        self._closed = asyncio.Event()
         self._began = SYSTEM_CLOCK.monotonic()
         self._signals = ShutdownSignals.of(asyncio.get_running_loop()) if handle_signals else None
         if self._signals is not None:
@@ -286,6 +287,14 @@ class DistributedRuntime:
         await source.ready()
         return Client(endpoint, source, self._caller, mode)
 
+    def known_instances(self) -> list[Instance]:
+        """The instances of every endpoint this process has a client of, as last seen; sorted."""
+        return sorted(
+            member.instance
+            for source in self._sources.values()
+            for member in source.set.members.values()
+        )
+
     # -- ending ------------------------------------------------------------------------------
 
     def on_withdraw(self, withdraw: Callable[[], Awaitable[None]]) -> None:
@@ -303,6 +312,10 @@ class DistributedRuntime:
         if self._closing is not None:
             await asyncio.shield(self._closing)
 
+    async def wait_closed(self) -> None:
+        """Wait until the runtime has shut down, whoever started that."""
+        await self._closed.wait()
+
     async def _close(self) -> None:
         try:
             await self._withdraw_all()
@@ -313,6 +326,7 @@ class DistributedRuntime:
                 service.closed.set()
             if self._signals is not None:
                 self._signals.remove(self.close)
+            self._closed.set()
             logger.debug("runtime closed")
 
     async def _withdraw_all(self) -> None:

@@ -17,18 +17,22 @@ from muster.runtime.metadata_registry import MetadataKey
 __all__ = ["METADATA_PREFIX", "format_path", "parse_path", "target_path"]
 
 METADATA_PREFIX = "/v1/metadata/"
+_SAFE = "!$&'()*+,;=:@~"
 _PARTS = MetadataKey.__struct_fields__
 
 
 def format_path(key: MetadataKey) -> str:
-    """The path of ``key``'s URL; everything but ASCII letters, digits and ``-._~`` is escaped.
+    """The path of ``key``'s URL; whatever a URL parser could misread or rewrite is escaped.
+
+    What no parser touches in a path stays as it is, because the card's digest covers the last
+    segment as it is spelled, and the peer spells such names that way.
 
     Raises:
         InvalidArgument: If a part is not valid Unicode (a file name that is not UTF-8).
     """
     try:
         return METADATA_PREFIX + "/".join(
-            quote(part, safe="") for part in msgspec.structs.astuple(key)
+            quote(part, safe=_SAFE) for part in msgspec.structs.astuple(key)
         )
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"{str(key)!r} is not valid UTF-8 and cannot be in a URL") from error

@@ -1,0 +1,57 @@
+"""``muster frontend``: serve the OpenAI API."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from muster.cli.options import load_settings, registry_options, run_loop
+from muster.frontend.serve import serve_frontend
+from muster.frontend.server import Frontend
+
+__all__ = ["command"]
+
+
+@click.command()
+@click.option("--http-host", help="Address to listen on.  [default: 0.0.0.0]")
+@click.option("--http-port", type=int, help="Port to listen on; 0 picks one.  [default: 8000]")
+@click.option("--router-mode", help="How an instance is chosen: round-robin or random.")
+@click.option(
+    "--model-path", type=click.Path(path_type=Path),
+    help="Directory to take files from that a card's own location does not give.",
+)  # fmt: skip
+@click.option("--namespace", help="Serve models of this namespace only.")
+@click.option("--namespace-prefix", help="Serve models of namespaces that start so.")
+@click.option("--cache-dir", type=click.Path(path_type=Path), help="Directory of the file cache.")
+@registry_options
+def command(
+    *,
+    http_host: str | None,
+    http_port: int | None,
+    router_mode: str | None,
+    model_path: Path | None,
+    namespace: str | None,
+    namespace_prefix: str | None,
+    cache_dir: Path | None,
+    discovery_backend: str | None,
+    request_plane: str | None,
+) -> None:
+    """Find models in the registry, fetch and verify their files, and serve the OpenAI API."""
+    settings = load_settings(
+        http__host=http_host,
+        http__port=http_port,
+        http__router_mode=router_mode,
+        http__model_path=model_path,
+        http__namespace=namespace,
+        http__namespace_prefix=namespace_prefix,
+        cache__directory=cache_dir,
+        discovery__backend=discovery_backend,
+        request_plane__plane=request_plane,
+    )
+
+    def say_ready(frontend: Frontend) -> None:
+        click.echo(f"listening on http://{settings.http.host}:{frontend.port}", err=True)
+
+    run_loop(serve_frontend(settings, os.environ, say_ready))

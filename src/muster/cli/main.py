@@ -1,0 +1,67 @@
+"""Entry point. Commands are imported when they are called, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from muster._version import __version__
+from muster.errors import ConfigError, MusterError
+
+__all__ = ["main"]
+
+_COMMANDS = {
+    "worker": "Serve an engine and its model's metadata.",
+    "frontend": "Serve the OpenAI API over the models of a registry.",
+    "demo": "Run a worker and a frontend, chat once, and clean up.",
+    "ls": "List models, instances, and what is not served and why.",
+    "card": "Show the card of a model's directory.",
+}
+
+
+class _Commands(click.Group):
+    """Commands by name, imported on use."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"muster.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, package_name="muster-serve")
+def cli() -> None:
+    """Serve language models from many processes and machines."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code.
+
+    0 done, 1 an error (said on standard error), 2 wrong usage or settings, 130 interrupted.
+    """
+    try:
+        outcome: Any = cli.main(arguments, prog_name="muster", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except MusterError as error:
+        click.echo(f"muster: {error.diagnostics()}", err=True)
+        return 2 if isinstance(error, ConfigError) else 1
+    return outcome if isinstance(outcome, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

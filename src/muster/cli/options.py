@@ -1,0 +1,50 @@
+"""Options that several commands share, and the settings they give."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from muster import log
+from muster.config.settings import Settings
+
+__all__ = ["load_settings", "registry_options", "run_loop"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
+
+
+def registry_options(command: F) -> F:
+    """``--discovery-backend`` and ``--request-plane``, as Dynamo's commands have them."""
+    for option in (
+        click.option("--request-plane", metavar="PLANE", help="Transport of requests: tcp."),
+        click.option("--discovery-backend", metavar="NAME", help="Registry: file or memory."),
+    ):
+        command = option(command)
+    return command
+
+
+def load_settings(**flags: Any) -> Settings:
+    """All settings, with these flags (``group__field``) first; and logging set up by them.
+
+    Raises:
+        ConfigError: If one is wrong.
+    """
+    settings = Settings.load(
+        flags={name.replace("__", ".", 1): value for name, value in flags.items()}
+    )
+    log.configure(filter=settings.log.filter, jsonl=settings.log.jsonl)
+    return settings
+
+
+def run_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine on uvloop where there is one."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.run(work)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)

@@ -1,0 +1,128 @@
+"""``muster worker``: serve an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from muster.cli.options import load_settings, registry_options, run_loop
+from muster.errors import ConfigError
+from muster.llm.protocol import Engine
+from muster.model.model_type import ModelType
+from muster.worker.serve import WorkerOptions, WorkerReport, serve_worker
+
+__all__ = ["command"]
+
+_SURFACES = {"chat": ModelType.Chat, "completions": ModelType.Completions}
+
+
+@click.command()
+@click.option("--model-path", required=True, help="The model's directory, or its hub name.")
+@click.option("--model-name", help="What clients call it; by default the path as given.")
+@click.option(
+    "--engine", type=click.Choice(["mock", "echo"]), default="mock", show_default=True,
+    help="What answers requests.",
+)  # fmt: skip
+@click.option(
+    "--endpoint", help="namespace.component.endpoint.  [default: <namespace>.backend.generate]"
+)
+@click.option("--namespace", envvar="DYN_NAMESPACE", default="dynamo", show_default=True,
+              help="Namespace of the default endpoint.")  # fmt: skip
+@click.option("--system-port", type=int, help="Port of the status server; by default a free one.")
+@click.option("--endpoint-types", default="chat,completions", show_default=True,
+              help="Surfaces to serve.")  # fmt: skip
+@click.option("--model-alias", "aliases", multiple=True, help="A further name; may be repeated.")
+@click.option("--max-model-len", type=click.IntRange(1), help="Context length to serve.")
+@click.option("--block-size", type=click.IntRange(1), help="Tokens in a block of the cache.")
+@click.option(
+    "--custom-jinja-template", type=click.Path(path_type=Path), help="A chat template to use."
+)
+@click.option("--speedup-ratio", type=click.FloatRange(0), default=1.0, show_default=True,
+              help="mock: how many times faster than the model of its timing; 0: no waiting.")  # fmt: skip
+@click.option("--decode-speedup-ratio", type=click.FloatRange(0), default=1.0, show_default=True,
+              help="mock: a further factor for tokens after the first.")  # fmt: skip
+@click.option("--delay-ms", type=click.FloatRange(0), default=0.0, show_default=True,
+              help="echo: milliseconds a token takes.")  # fmt: skip
+@registry_options
+def command(
+    *,
+    model_path: str,
+    model_name: str | None,
+    engine: str,
+    endpoint: str | None,
+    namespace: str,
+    system_port: int | None,
+    endpoint_types: str,
+    aliases: tuple[str, ...],
+    max_model_len: int | None,
+    block_size: int | None,
+    custom_jinja_template: Path | None,
+    speedup_ratio: float,
+    decode_speedup_ratio: float,
+    delay_ms: float,
+    discovery_backend: str | None,
+    request_plane: str | None,
+) -> None:
+    """Serve an engine: register it, serve its model's metadata, answer requests until stopped."""
+    settings = load_settings(
+        discovery__backend=discovery_backend,
+        request_plane__plane=request_plane,
+        system__port=system_port,
+    )
+    if settings.origins["system.port"] == "default":
+        settings = load_settings(
+            discovery__backend=discovery_backend, request_plane__plane=request_plane, system__port=0
+        )
+    options = WorkerOptions(
+        model_path=model_path,
+        model_name=model_name,
+        endpoint=endpoint or f"{namespace}.backend.generate",
+        model_type=_surfaces(endpoint_types),
+        kv_cache_block_size=block_size,
+        context_length=max_model_len,
+        custom_template=custom_jinja_template,
+        aliases=aliases,
+    )
+
+    def load_engine(directory: Path) -> Engine:
+        if engine == "echo":
+            from muster.worker.engines.echo import EchoEngine, EchoSettings
+
+            return EchoEngine(EchoSettings(delay_s=delay_ms / 1000))
+        from muster.worker.engines.mock import MockEngine, MockSettings
+        from muster.worker.engines.timing import Timing
+
+        tokenizer = directory / "tokenizer.json"
+        return MockEngine(
+            tokenizer if tokenizer.is_file() else None,
+            MockSettings(
+                timing=Timing(
+                    speedup_ratio=speedup_ratio, decode_speedup_ratio=decode_speedup_ratio
+                ),
+                context_length=max_model_len,
+            ),
+        )
+
+    run_loop(serve_worker(options, settings, load_engine, _say_ready))
+
+
+def _surfaces(text: str) -> ModelType:
+    surfaces = ModelType(0)
+    for word in text.split(","):
+        if word.strip() not in _SURFACES:
+            raise ConfigError(
+                f"unknown endpoint type {word.strip()!r} in --endpoint-types {text!r}",
+                hint=f"known are {', '.join(_SURFACES)}",
+            )
+        surfaces |= _SURFACES[word.strip()]
+    return surfaces
+
+
+def _say_ready(report: WorkerReport) -> None:
+    card = report.publication.card
+    files = sum(1 for file, _ in card.iter_metadata_files() if file.url is not None)
+    where = f"{files} files at {report.status_url}" if files else "files not served"
+    click.echo(
+        f"serving {card.display_name!r} as instance {report.instance_id:x} ({where})", err=True
+    )

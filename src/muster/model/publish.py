@@ -1,0 +1,347 @@
+"""Register a worker's model: make its card, serve its files, tell the registry; and undo it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import weakref
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from muster.discovery.records import MODELS, ModelRecord, instance_key
+from muster.errors import (
+    ConflictError,
+    DiscoveryError,
+    InvalidArgument,
+    MusterError,
+    NotRegisteredError,
+)
+from muster.log import facts
+from muster.model.card import ModelDeploymentCard
+from muster.model.group import name_in
+from muster.model.hub_cache import find_model
+from muster.model.lora import LoraInfo
+from muster.model.media import MediaDecoder, MediaFetcher
+from muster.model.model_type import ModelInput, ModelType, WorkerType
+from muster.model.router_config import RouterConfig
+from muster.model.runtime_config import ModelRuntimeConfig
+from muster.model.self_host import HostedCard, point_at_hub, self_hosted, with_extra_files
+from muster.model.tensor_config import TensorModelConfig
+from muster.names import EndpointId, slugify
+from muster.runtime import DistributedRuntime, Endpoint
+from muster.runtime.metadata_registry import MetadataOwner
+
+__all__ = ["Publication", "register_model", "unregister_model"]
+
+logger = logging.getLogger(__name__)
+
+_DEFAULT_BLOCK_SIZE = 16
+_NO_FILES = ModelType.TensorBased | ModelType.Images | ModelType.Videos | ModelType.Realtime
+
+
+class Publication(msgspec.Struct, frozen=True):
+    """A registered model: its card as published, and its record's key."""
+
+    card: ModelDeploymentCard
+    key: str
+
+
+async def register_model(
+    model_input: ModelInput,
+    model_type: ModelType,
+    endpoint: Endpoint,
+    model_path: str | os.PathLike[str],
+    model_name: str | None = None,
+    *,
+    worker_type: WorkerType,
+    kv_cache_block_size: int | None = None,
+    router_config: RouterConfig | None = None,
+    runtime_config: ModelRuntimeConfig | None = None,
+    tensor_model_config: TensorModelConfig | None = None,
+    user_data: dict[str, Any] | None = None,
+    custom_template_path: str | os.PathLike[str] | None = None,
+    media_decoder: MediaDecoder | None = None,
+    media_fetcher: MediaFetcher | None = None,
+    lora_name: str | None = None,
+    base_model_path: str | os.PathLike[str] | None = None,
+    needs: Sequence[Sequence[WorkerType]] | None = None,
+    self_host_metadata: bool | None = None,
+    max_gpu_lora_count: int | None = None,
+    model_aliases: Sequence[str] | None = None,
+    skip_model_assets: bool = False,
+) -> Publication:
+    """Publish a model that ``endpoint`` serves in this process.
+
+    The card is made from the model's directory and written to the registry; with self-hosting, its
+    files are served by this process's status server and the card names their URLs. Without a status
+    server that is skipped with a warning, and the card names paths, or ``hf://`` addresses for a
+    model given by its hub name. The registration ends with the runtime.
+
+    Args:
+        model_input: What requests carry: ``Text``, ``Tokens`` or ``Tensor``.
+        model_type: The surfaces, or-ed together.
+        endpoint: The endpoint that serves it.
+        model_path: Its directory, or its name in a hub's cache on this host.
+        model_name: What clients call it; by default ``model_path`` as given.
+        worker_type: What this worker does in the fleet.
+        kv_cache_block_size: Tokens in a block of the engine's cache; 16 by default.
+        router_config: How frontends are to route to it.
+        runtime_config: Facts about the engine.
+        tensor_model_config: Inputs and outputs of a ``TensorBased`` model.
+        user_data: Any JSON object, carried along.
+        custom_template_path: A chat template to use instead of the model's own.
+        media_decoder: How frontends decode media in requests.
+        media_fetcher: How frontends fetch media in requests.
+        lora_name: Registers a LoRA adapter of this name; ``base_model_path`` must be given too.
+        base_model_path: The adapter's base model, whose files are published.
+        needs: Which other worker types it needs: alternatives, each a list of all that it takes.
+        self_host_metadata: Whether to serve the files here; by default the setting
+            ``DYN_SELF_HOST_METADATA``.
+        max_gpu_lora_count: How many adapters fit at a time.
+        model_aliases: Further names for clients.
+        skip_model_assets: Publish the name alone, without files.
+
+    Raises:
+        InvalidArgument: If the arguments do not go together.
+        CardError: If the model's directory cannot be read or makes no card.
+        ConflictError: If the endpoint has another model already, or this one with other content.
+        DiscoveryError: If the registry cannot be written. Nothing is left behind.
+    """
+    _check_arguments(
+        model_input, model_type, worker_type, needs, tensor_model_config, lora_name, base_model_path
+    )
+    source_path = os.fspath(base_model_path if base_model_path is not None else model_path)
+    name = lora_name or model_name or source_path
+    changes: dict[str, Any] = {
+        "model_type": model_type,
+        "model_input": model_input,
+        "worker_type": worker_type,
+        "needs": tuple(tuple(each) for each in needs or ()),
+        "source_path": source_path,
+        "aliases": tuple(model_aliases or ()),
+        "user_data": user_data,
+        "runtime_config": runtime_config or ModelRuntimeConfig(),
+        "tensor_model_config": tensor_model_config,
+        "media_decoder": media_decoder,
+        "media_fetcher": media_fetcher,
+        "router_config": router_config,
+        "lora": LoraInfo(name=lora_name, max_gpu_lora_count=max_gpu_lora_count)
+        if lora_name is not None
+        else None,
+    }
+    publisher = Publisher.of(endpoint.runtime)
+    if skip_model_assets or model_type & _NO_FILES:
+        bare = ModelDeploymentCard(display_name=name, slug=slugify(name), **changes)
+        return await publisher.publish(bare, endpoint.id(), directory=None)
+    changes["kv_cache_block_size"] = (
+        _DEFAULT_BLOCK_SIZE if kv_cache_block_size is None else kv_cache_block_size
+    )
+    settings = endpoint.runtime.settings.metadata
+    directory = await asyncio.to_thread(find_model, source_path, settings)
+    loaded = await asyncio.to_thread(
+        ModelDeploymentCard.load, directory, name, custom_template_path=custom_template_path
+    )
+    wanted = self_host_metadata if self_host_metadata is not None else settings.self_host
+    card = msgspec.structs.replace(loaded, **changes)
+    return await publisher.publish(card, endpoint.id(), directory=directory if wanted else None)
+
+
+async def unregister_model(endpoint: Endpoint, lora_name: str | None = None) -> None:
+    """Withdraw the model, or one LoRA adapter of it, that this process registered at ``endpoint``.
+
+    The registry comes first: if it fails, the files are still served and the call can be repeated.
+
+    Raises:
+        NotRegisteredError: It is not registered.
+        DiscoveryError: The registry cannot be written.
+    """
+    slug = slugify(lora_name) if lora_name is not None else None
+    await Publisher.of(endpoint.runtime).withdraw(endpoint.id(), slug)
+
+
+class Publisher:
+    """What one runtime has published; use ``of`` to get it."""
+
+    _by_runtime: ClassVar[weakref.WeakKeyDictionary[DistributedRuntime, Publisher]] = (
+        weakref.WeakKeyDictionary()
+    )
+
+    def __init__(self, runtime: DistributedRuntime) -> None:
+        # The runtime keeps the publisher through its shutdown hook; the reverse must not keep it.
+        self._runtime_ref = weakref.ref(runtime)
+        self._published: dict[MetadataOwner, Publication] = {}
+        self._lock = asyncio.Lock()
+        runtime.on_withdraw(self.withdraw_all)
+
+    @classmethod
+    def of(cls, runtime: DistributedRuntime) -> Publisher:
+        """The publisher of a runtime."""
+        found = cls._by_runtime.get(runtime)
+        if found is None:
+            found = cls._by_runtime[runtime] = cls(runtime)
+        return found
+
+    @property
+    def _runtime(self) -> DistributedRuntime:
+        runtime = self._runtime_ref()
+        if runtime is None:
+            raise DiscoveryError("the runtime is gone")
+        return runtime
+
+    async def publish(
+        self, card: ModelDeploymentCard, endpoint: EndpointId, *, directory: Path | None
+    ) -> Publication:
+        """Publish ``card``, serving its files if ``directory`` is given; see ``register_model``."""
+        runtime = self._runtime
+        lora_slug = slugify(card.lora.name) if card.lora is not None else None
+        owner = MetadataOwner(runtime.instance_id, endpoint, lora_slug)
+        await runtime.start()
+        async with self._lock:
+            hosted = await self._host(card, endpoint, lora_slug, directory)
+            key = _record_key(owner)
+            await self._check_endpoint(hosted.card, endpoint, owner)
+            if owner in self._published:
+                return self._repeat(self._published[owner], hosted.card)
+            try:
+                for metadata_key, artifact in hosted.entries.items():
+                    runtime.metadata.register(owner, metadata_key, artifact)
+                await runtime.discovery.register(MODELS, key, _record(hosted.card, owner).to_json())
+            except MusterError:
+                runtime.metadata.unregister_for_owner(owner)
+                raise
+            publication = Publication(hosted.card, key)
+            self._published[owner] = publication
+        logger.info(
+            "model registered",
+            extra=facts(
+                model=hosted.card.display_name,
+                endpoint=str(endpoint),
+                mdcsum=hosted.card.mdcsum(),
+                files_served=len(hosted.entries),
+            ),
+        )
+        return publication
+
+    async def _host(
+        self,
+        card: ModelDeploymentCard,
+        endpoint: EndpointId,
+        lora_slug: str | None,
+        directory: Path | None,
+    ) -> HostedCard:
+        """The card as it goes out, and the files to serve for it."""
+        base_url = self._runtime.status_url
+        if directory is not None and base_url is None:
+            logger.warning(
+                "self_host_metadata is ON but DYN_SYSTEM_PORT is unset; falling back to "
+                "shared-storage MDC. Set DYN_SYSTEM_PORT (e.g. 9090) to enable self-hosting, or set "
+                "DYN_SELF_HOST_METADATA=0 to silence this warning."
+            )
+        hosted = HostedCard(card, {})
+        if directory is not None and base_url is not None:
+            whole = await asyncio.to_thread(with_extra_files, card, directory)
+            hosted = self_hosted(whole, base_url=base_url, endpoint=endpoint, lora_slug=lora_slug)
+        if card.source_path is not None and not await asyncio.to_thread(
+            Path(card.source_path).exists
+        ):
+            hosted = HostedCard(point_at_hub(hosted.card), hosted.entries)
+        return hosted
+
+    def _repeat(self, published: Publication, card: ModelDeploymentCard) -> Publication:
+        """The same registration again changes nothing; another one is refused."""
+        if published.card.to_json_str() != card.to_json_str():
+            raise ConflictError(
+                f"{card.display_name!r} is registered already with another card "
+                f"(mdcsum {published.card.mdcsum()}, now {card.mdcsum()})",
+                hint="unregister it first",
+            )
+        return published
+
+    async def _check_endpoint(
+        self, card: ModelDeploymentCard, endpoint: EndpointId, owner: MetadataOwner
+    ) -> None:
+        """Refuse a second base model at one endpoint, whoever registered the first."""
+        if owner.lora_slug is not None:
+            return
+        for value in (await self._runtime.discovery.list(MODELS, str(endpoint))).values():
+            try:
+                record = ModelRecord.from_json(value)
+            except DiscoveryError:
+                continue
+            other = name_in(record)
+            if record.model_suffix is None and other != card.display_name:
+                raise ConflictError(
+                    f"Cannot register model {card.display_name!r} on endpoint '{endpoint}': "
+                    f"a different model {other!r} is already registered there",
+                    hint="serve it at an endpoint of its own",
+                )
+
+    async def withdraw(self, endpoint: EndpointId, lora_slug: str | None) -> None:
+        """Withdraw one registration; see ``unregister_model``."""
+        owner = MetadataOwner(self._runtime.instance_id, endpoint, lora_slug)
+        async with self._lock:
+            publication = self._published.get(owner)
+            if publication is None:
+                raise NotRegisteredError(f"no model is registered at {owner} by this process")
+            await self._runtime.discovery.deregister(MODELS, publication.key)
+            self._runtime.metadata.unregister_for_owner(owner)
+            del self._published[owner]
+        logger.info("model withdrawn", extra=facts(model=publication.card.display_name))
+
+    async def withdraw_all(self) -> None:
+        """Withdraw everything; what the registry lost already counts as withdrawn."""
+        for owner in [*self._published]:
+            try:
+                await self.withdraw(owner.endpoint, owner.lora_slug)
+            except NotRegisteredError:
+                self._runtime.metadata.unregister_for_owner(owner)
+
+
+def _record_key(owner: MetadataOwner) -> str:
+    key = instance_key(owner.endpoint, owner.connection_id)
+    return f"{key}/{owner.lora_slug}" if owner.lora_slug else key
+
+
+def _record(card: ModelDeploymentCard, owner: MetadataOwner) -> ModelRecord:
+    return ModelRecord(
+        namespace=owner.endpoint.namespace,
+        component=owner.endpoint.component,
+        endpoint=owner.endpoint.name,
+        instance_id=owner.connection_id,
+        card_json=msgspec.Raw(card.to_json_str().encode()),
+        model_suffix=owner.lora_slug,
+    )
+
+
+def _check_arguments(
+    model_input: ModelInput,
+    model_type: ModelType,
+    worker_type: WorkerType,
+    needs: Sequence[Sequence[WorkerType]] | None,
+    tensor_model_config: TensorModelConfig | None,
+    lora_name: str | None,
+    base_model_path: str | os.PathLike[str] | None,
+) -> None:
+    """Raise ``InvalidArgument`` if the arguments of ``register_model`` do not go together."""
+    complaints: Mapping[str, bool] = {
+        "prefill and encode workers take ModelInput.Tokens": worker_type
+        in (WorkerType.Prefill, WorkerType.Encode)
+        and model_input is not ModelInput.Tokens,
+        "a prefill worker has no surface of its own but the Prefill marker": worker_type
+        is WorkerType.Prefill
+        and bool(model_type & ~ModelType.Prefill),
+        f"a {worker_type.name.lower()} worker must say which workers it needs": worker_type
+        is not WorkerType.Aggregated
+        and not needs,
+        "tensor_model_config is for ModelType.TensorBased": tensor_model_config is not None
+        and not model_type & ModelType.TensorBased,
+        "lora_name and base_model_path go together: give both or neither": (lora_name is None)
+        != (base_model_path is None),
+    }
+    for complaint, applies in complaints.items():
+        if applies:
+            raise InvalidArgument(complaint)

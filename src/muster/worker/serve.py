@@ -1,0 +1,97 @@
+"""A worker process: one engine, one endpoint, one model, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+from muster.config.settings import Settings
+from muster.llm.protocol import Engine
+from muster.model.hub_cache import find_model
+from muster.model.model_type import ModelInput, ModelType, WorkerType
+from muster.model.publish import Publication, register_model
+from muster.model.runtime_config import ModelRuntimeConfig
+from muster.runtime import DistributedRuntime
+
+__all__ = ["WorkerOptions", "WorkerReport", "serve_worker"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerOptions:
+    """What a worker serves.
+
+    Attributes:
+        model_path: The model's directory, or its name in a hub's cache.
+        model_name: What clients call it; ``model_path`` as given if left out.
+        endpoint: ``namespace.component.endpoint``.
+        model_type: The surfaces.
+        kv_cache_block_size: Tokens in a block of the engine's cache.
+        context_length: Overrides the model's own.
+        custom_template: A chat template to use instead of the model's own.
+        aliases: Further names for clients.
+    """
+
+    model_path: str
+    model_name: str | None = None
+    endpoint: str = "dynamo.backend.generate"
+    model_type: ModelType = ModelType.Chat | ModelType.Completions
+    kv_cache_block_size: int | None = None
+    context_length: int | None = None
+    custom_template: Path | None = None
+    aliases: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerReport:
+    """How a worker came up: what it published, and where its status server is, if it runs."""
+
+    publication: Publication
+    instance_id: int
+    status_url: str | None
+
+
+async def serve_worker(
+    options: WorkerOptions,
+    settings: Settings,
+    load_engine: Callable[[Path], Engine],
+    on_ready: Callable[[WorkerReport], None],
+) -> None:
+    """Serve until SIGTERM or SIGINT, then end in order.
+
+    Args:
+        options: What to serve.
+        settings: All settings.
+        load_engine: Makes the engine from the model's directory; called in a thread.
+        on_ready: Called once the model is registered.
+
+    Raises:
+        MusterError: What kept the worker from serving; nothing is left in the registry.
+    """
+    async with DistributedRuntime(settings=settings) as runtime:
+        endpoint = runtime.endpoint(options.endpoint)
+        directory = await asyncio.to_thread(find_model, options.model_path, settings.metadata)
+        engine = await asyncio.to_thread(load_engine, directory)
+        # The instance first: a frontend that lists the model then finds somebody to ask.
+        service = await runtime.serve(endpoint.id(), engine.generate)
+        publication = await register_model(
+            ModelInput.Tokens,
+            options.model_type,
+            endpoint,
+            options.model_path,
+            options.model_name,
+            worker_type=WorkerType.Aggregated,
+            kv_cache_block_size=options.kv_cache_block_size,
+            runtime_config=ModelRuntimeConfig(context_length=options.context_length),
+            custom_template_path=options.custom_template,
+            model_aliases=options.aliases,
+        )
+        on_ready(
+            WorkerReport(
+                publication=publication,
+                instance_id=runtime.instance_id,
+                status_url=runtime.status_url,
+            )
+        )
+        await service.closed.wait()
