@@ -2,7 +2,15 @@
 
 A card carries paths and URLs in one field: what a WHATWG URL parser accepts is a URL, and its
 normalised text is what is written back and what names enter the card's digest from. The parser is
-Ada; the rules below are where Rust's ``url`` crate, which Dynamo uses, decides differently.
+Ada; the rules here are where Rust's ``url`` crate, which Dynamo uses, decides differently:
+
+- ``^`` in a path, and a space that ends an opaque path, stay as they are;
+- ``..`` does not remove a segment that looks like a Windows drive (``C:``, ``C|``);
+- a file URL has no empty first segments, no host before a drive, and keeps ``file:///C|``;
+- ``xn--`` alone is no label of a host; a port may be followed by a backslash.
+
+The first two cannot be seen in Ada's result, so stand-ins are parsed in place of what it would
+change: private characters, which mean nothing in a URL and are always percent-encoded.
 """
 
 from __future__ import annotations
@@ -13,27 +21,48 @@ import ada_url
 
 __all__ = ["last_segment", "parse_url", "url_path"]
 
-_CARET = "^"
-_EMPTY_PUNYCODE = re.compile(r"(^|\.)xn--(\.|$)")
-_FILE_WITH_DRIVE = re.compile(r"file://[^/]+(/[A-Za-z]:(?:/.*)?)", re.DOTALL)
+_HOST_SCHEMES = ("http:", "https:", "ws:", "wss:", "ftp:", "file:")
+"""The schemes whose host is a domain name or address."""
 _STAND_INS = range(0xE000, 0xF8FF)
-"""Private characters. Like ``^`` they have no meaning in a URL, and are always percent-encoded."""
+_EDGE = "".join(map(chr, range(0x21)))
+_DROPPED = re.compile(r"[\t\n\r]")
+_EMPTY_PUNYCODE = re.compile(r"(^|\.)xn--(\.|$)")
+_PORT_AND_BACKSLASH = re.compile(r"([^:/?#\\]*://[^/?#\\]*:[0-9]*)(?=\\)")
+_DRIVE_SEGMENT = re.compile(r"(?<=[/\\])([A-Za-z][:|])(?=[/\\])")
+_UP = re.compile(r"[/\\](?:\.|%2e){2}", re.IGNORECASE)
+_FILE = re.compile(r"file://([^/?#]*)(/+)(.*)", re.DOTALL)
+_DRIVE = re.compile(r"[A-Za-z]:(?:[/?#]|$)")
+_DRIVE_WITH_BAR = re.compile(
+    r"file:[/\\]{2}(?:localhost)?[/\\](?:(?:\.|%2e)[/\\])*[A-Z]\|(?:[/\\?#]|$)", re.IGNORECASE
+)
+_OPAQUE = re.compile(r"([^:]*:(?!/)[^?#]*)%20([?#].*)", re.DOTALL)
+_SPACE_AT_END = re.compile(r"[^?#]* [?#]")
+_PATH = re.compile(r"[^:]*:(?://[^/?#]*|/\.(?=//))?([^?#]*)")
 
 
 def parse_url(text: str) -> str | None:
     """The normalised text of the absolute URL ``text``, or ``None`` if it is none (but a path)."""
+    text = _DROPPED.sub("", text.strip(_EDGE))
+    if _parse(text) is None:
+        text = _PORT_AND_BACKSLASH.sub(r"\1/", text, count=1)
     url = _parse(text)
-    if url is None or _EMPTY_PUNYCODE.search(url.hostname):
+    if url is None:
         return None
-    href = _keep_carets(text, url.href) if _CARET in text else url.href
-    drive = _FILE_WITH_DRIVE.fullmatch(href)
-    return f"file://{drive.group(1)}" if drive else href
+    if url.protocol in _HOST_SCHEMES and _EMPTY_PUNYCODE.search(url.hostname):
+        return None
+    href = _keep_carets_and_drives(text, url.href)
+    if url.protocol == "file:":
+        return _file_url(text, href)
+    opaque = _OPAQUE.fullmatch(href)
+    if opaque is not None and _SPACE_AT_END.match(text):
+        return " ".join(opaque.groups())
+    return href
 
 
 def url_path(url: str) -> str:
     """The path of a normalised URL, as it is spelled there."""
-    parsed = _parse(url)
-    return parsed.pathname if parsed else url
+    match = _PATH.match(url)
+    return match.group(1) if match else ""
 
 
 def last_segment(url: str) -> str:
@@ -48,18 +77,36 @@ def _parse(text: str) -> ada_url.URL | None:
         return None
 
 
-def _keep_carets(text: str, href: str) -> str:
-    """Ada writes ``^`` in a path as ``%5E``, the ``url`` crate leaves it.
-
-    To tell those from a ``%5E`` that was there before, the text is parsed once more with another
-    character in the place of every ``^``.
-    """
-    stand_in = next(chr(code) for code in _STAND_INS if chr(code) not in text)
-    url = _parse(text.replace(_CARET, stand_in))
+def _keep_carets_and_drives(text: str, href: str) -> str:
+    """Parse ``text``, whose result is ``href``, with stand-ins where that can make a difference."""
+    ups = len(_UP.findall(text)) if _DRIVE_SEGMENT.search(text) else 0
+    if not ups and "^" not in text:
+        return href
+    caret, guard = [chr(code) for code in _STAND_INS if chr(code) not in text][:2]
+    # Each `..` has a guard to remove in place of the drive; those that are left go afterwards.
+    guarded = _DRIVE_SEGMENT.sub(rf"\1{('/' + guard) * ups}", text.replace("^", caret))
+    url = _parse(guarded)
     if url is None:
         return href
-    encoded = "".join(f"%{byte:02X}" for byte in stand_in.encode())
+    # In a user's name and password both parsers encode the caret.
     head, at, tail = "", "", url.href
     if url.username or url.password:
         head, at, tail = url.href.partition("@")
-    return head.replace(encoded, "%5E") + at + tail.replace(encoded, _CARET)
+    return _restore(head, caret, "%5E") + at + _restore(_restore(tail, f"/{guard}", ""), caret, "^")
+
+
+def _restore(href: str, stand_in: str, original: str) -> str:
+    encoded = "".join(f"%{byte:02X}" if byte >= 0x80 else chr(byte) for byte in stand_in.encode())
+    return href.replace(encoded, original)
+
+
+def _file_url(text: str, href: str) -> str:
+    match = _FILE.fullmatch(href)
+    if match is None:
+        return href
+    host, slashes, path = match.groups()
+    if len(slashes) == 1 and _DRIVE.match(path):
+        host = ""
+    if _DRIVE_WITH_BAR.match(text):
+        path = f"{path[0]}|{path[2:]}"
+    return f"file://{host}/{path}"

@@ -12,11 +12,23 @@ from muster.model.strictjson.shape import TEXT
 __all__ = ["INDEXER_IDENTITY", "IndexerIdentity"]
 
 
+_MOST_FACTS = 32
+_KEY_BYTES = 128
+_VALUE_BYTES = 1024
+
+
 class IndexerIdentity(msgspec.Struct, frozen=True, kw_only=True):
     """Two sets of facts; a set that is there has at least one, and its keys are sorted."""
 
     semantics: dict[str, str] | None = None
     routing_scope: dict[str, str] | None = None
+
+
+def _check(text: str, what: str, most_bytes: int, at: str) -> None:
+    if not text:
+        raise CardError(f"{at}: explicit identity {what} must not be empty")
+    if len(text.encode()) > most_bytes:
+        raise CardError(f"{at}: explicit identity {what[:80]} exceeds {most_bytes} UTF-8 bytes")
 
 
 class _Facts:
@@ -26,6 +38,11 @@ class _Facts:
         facts = self._inner.read(node, at)
         if not facts:
             raise CardError(f"{at}: explicit identity map must contain at least one entry")
+        if len(facts) > _MOST_FACTS:
+            raise CardError(f"{at}: explicit identity map contains more than {_MOST_FACTS} entries")
+        for key, value in facts.items():
+            _check(key, "key", _KEY_BYTES, at)
+            _check(value, f"value for `{key}`", _VALUE_BYTES, at)
         return {key: facts[key] for key in sorted(facts)}
 
     def write(self, value: dict[str, str]) -> Json:

@@ -19,6 +19,7 @@ from muster.model.prompt_context import PromptContext
 from muster.model.router_config import ROUTER_CONFIG
 from muster.model.strictjson.node import Json
 from muster.model.strictjson.writer import dump, sort_keys
+from muster.model.white_space import trim
 
 if TYPE_CHECKING:
     from muster.model.card import ModelDeploymentCard
@@ -93,13 +94,20 @@ def _identity(identity: IndexerIdentity) -> Iterator[bytes]:
 
 def _contracts(runtime_data: dict[str, Json]) -> Iterator[bytes]:
     for key in _TRUE_KEYS:
-        if runtime_data.get(key) is True:
+        if _is_true(runtime_data.get(key)):
             yield b"\0" + key.encode() + b"\0true"
     if _CONTRACT_KEY in runtime_data:
         value = dump(sort_keys(runtime_data[_CONTRACT_KEY])).encode()
         yield b"\0" + _CONTRACT_LABEL + b"\0"
         yield len(_CONTRACT_KEY).to_bytes(8, "big") + _CONTRACT_KEY.encode()
         yield len(value).to_bytes(8, "big") + value
+
+
+def _is_true(value: Json) -> bool:
+    """True, or a text that says so, as engines' arguments do."""
+    if isinstance(value, str):
+        return trim(value).lower() in ("1", "true", "yes", "on")
+    return value is True
 
 
 def _u32(value: int) -> bytes:

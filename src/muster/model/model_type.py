@@ -6,10 +6,10 @@ import enum
 
 from muster.errors import CardError
 from muster.model.strictjson.shape import TextAs
+from muster.model.white_space import trim
 
 __all__ = ["MODEL_TYPE", "ModelInput", "ModelType", "WorkerType"]
 
-_WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 _HIGHEST = 2**16 - 1
 
 
@@ -49,10 +49,10 @@ class ModelType(enum.IntFlag, boundary=enum.KEEP):
             CardError: For a name that is unknown, and for nothing between two ``|``.
         """
         flags = cls(0)
-        if not text.strip(_WHITE_SPACE):
+        if not trim(text):
             return flags
         for part in text.split("|"):
-            flags |= cls._flag(part.strip(_WHITE_SPACE))
+            flags |= cls._flag(trim(part))
         return flags
 
     @classmethod

@@ -60,9 +60,9 @@ class RouterConfig(msgspec.Struct, frozen=True, kw_only=True):
 _LOAD_THRESHOLD_CONFIG = Record(
     "struct LoadThresholdConfig",
     LoadThresholdConfig,
-    Field("active_decode_blocks_threshold", Maybe(F64), None, omit=if_none),
-    Field("active_prefill_tokens_threshold", Maybe(U64), None, omit=if_none),
-    Field("active_prefill_tokens_threshold_frac", Maybe(F64), None, omit=if_none),
+    Field("active_decode_blocks_threshold", Maybe(F64), None, omit=if_none, in_array=False),
+    Field("active_prefill_tokens_threshold", Maybe(U64), None, omit=if_none, in_array=False),
+    Field("active_prefill_tokens_threshold_frac", Maybe(F64), None, omit=if_none, in_array=False),
 )
 
 ROUTER_CONFIG = Record(
