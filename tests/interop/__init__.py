@@ -1,0 +1,1 @@
+"""Tests against a real ai-dynamo; they skip, and say so, where there is none."""
