@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
 
 
 def test_lists_streams_and_drops_a_dynamo_workers_model(site: Site, deepseek: Path) -> None:
-    mocker = site.dynamo_worker(deepseek, "acme/deep")
+    mocker = site.dynamo_worker(deepseek, "acme/deep", "--max-model-len", "4096")
     frontend = site.frontend()
     frontend.wait_for_model("acme/deep")
     log = frontend.process.text()
@@ -37,12 +37,13 @@ def test_lists_streams_and_drops_a_dynamo_workers_model(site: Site, deepseek: Pa
     assert "".join(c["choices"][0]["delta"].get("content") or "" for c in chunks[:-1])
 
     # The mocker refuses requests that name no max_tokens; ours fills in what the context has left.
-    assert frontend.get("/v1/models")["data"][0]["context_window"] == 32768
+    assert frontend.get("/v1/models")["data"][0]["context_window"] == 4096
     assert mocker.stop() in (0, -signal.SIGTERM)
     frontend.wait_for_no_model("acme/deep", timeout_s=30)
     with pytest.raises(urllib.error.HTTPError) as caught:
         frontend.chat("acme/deep")
-    assert caught.value.code == 404
+    with caught.value as refused:
+        assert refused.code == 404
 
 
 def test_a_dynamo_worker_killed_mid_stream_gives_an_error_event(site: Site, tmp_path: Path) -> None:
@@ -61,5 +62,6 @@ def test_a_dynamo_worker_killed_mid_stream_gives_an_error_event(site: Site, tmp_
     assert "error" in json.loads(rest[-2])
     with pytest.raises(urllib.error.HTTPError) as caught:
         frontend.chat("tiny")
-    assert caught.value.code == 503
-    assert "error" in json.load(caught.value)
+    with caught.value as refused:
+        assert refused.code == 503
+        assert "error" in json.load(refused)

@@ -17,7 +17,7 @@ from muster.runtime.metadata_registry import MetadataKey
 __all__ = ["METADATA_PREFIX", "format_path", "parse_path", "target_path"]
 
 METADATA_PREFIX = "/v1/metadata/"
-_SAFE = "!$&'()*+,;=:@~"
+_SAFE = "!$&'()*+,;=:@~[]^|"
 _PARTS = MetadataKey.__struct_fields__
 
 

@@ -278,13 +278,13 @@ class Site:
 
     def dynamo_script(self, code: str, *, role: str, **env: str) -> Process:
         """A script run by Dynamo's Python."""
-        path = self.root / f"{role}.py"
+        path = self.root / f"script_{role}.py"
         path.write_text(code)
         return self.start(role, [self._dynamo, str(path)], **({"DYN_LOG": "error"} | env))
 
     def script(self, code: str, *, role: str, **env: str) -> Process:
         """A script run by this Python."""
-        path = self.root / f"{role}.py"
+        path = self.root / f"script_{role}.py"
         path.write_text(code)
         return self.start(role, [sys.executable, str(path)], **env)
 
