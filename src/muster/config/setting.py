@@ -119,9 +119,13 @@ def load_group(
         The settings, and for each field where its value came from.
 
     Raises:
-        ConfigError: If a value cannot be read or is out of its range; the message names the flag or
-            variable and the text.
+        ConfigError: If a name is unknown, or a value cannot be read or is out of its range; the
+            message names the flag or variable and the text.
     """
+    known = {name for name, _, _ in iter_settings(cls)}
+    unknown = sorted({*flags, *file} - known)
+    if unknown:
+        raise ConfigError(f"unknown setting: {', '.join(unknown)}", hint=_known_names(known))
     hints = typing.get_type_hints(cls)
     values: dict[str, Any] = {}
     origins: dict[str, Origin] = {}
@@ -148,3 +152,7 @@ def _parse(read: Callable[[str], Any], text: str, where: str) -> Any:
         return read(text)
     except ValueError as error:
         raise ConfigError(f"{where} is {text!r}: {error}") from error
+
+
+def _known_names(names: set[str]) -> str:
+    return f"known here are {', '.join(sorted(names))}"

@@ -17,6 +17,7 @@ from muster.runtime.metadata_registry import MetadataKey
 __all__ = ["METADATA_PREFIX", "format_path", "parse_path", "target_path"]
 
 METADATA_PREFIX = "/v1/metadata/"
+# Checked against the peer's cards name by name: tests/interop/test_same_card.py.
 _SAFE = "!$&'()*+,;=:@~[]^|"
 _PARTS = MetadataKey.__struct_fields__
 

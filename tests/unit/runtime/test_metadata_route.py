@@ -38,10 +38,10 @@ def test_any_path_reads_as_a_key_or_is_refused(rest: str) -> None:
         ("back\\slash", "back%5Cslash"),
         ("sp ace", "sp%20ace"),
         ("é.json", "%C3%A9.json"),
-        ("a+b&c=d~", "a%2Bb%26c%3Dd~"),
+        ("a+b&c=d~[e]", "a+b&c=d~[e]"),
     ],
 )
-def test_names_are_escaped_fully(name: str, escaped: str) -> None:
+def test_what_a_url_parser_could_misread_is_escaped(name: str, escaped: str) -> None:
     key = MetadataKey("n", "c", "e", "s", "_base", name)
     assert format_path(key) == f"/v1/metadata/n/c/e/s/_base/{escaped}"
 
