@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from muster import errors
+from muster.frontend.api_error import ApiError
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "error_type"),
+    [
+        (errors.InvalidArgument("x"), 400, "validation"),
+        (errors.RequestError("x"), 400, "validation"),
+        (errors.WorkerUnavailable("x"), 503, "unavailable"),
+        (errors.CannotConnect("x"), 503, "unavailable"),
+        (errors.Disconnected("x"), 503, "unavailable"),
+        (errors.StreamIncomplete("x"), 503, "unavailable"),
+        (errors.EngineShutdown("x"), 503, "unavailable"),
+        (errors.ConnectionTimeout("x"), 504, "response_timeout"),
+        (errors.ResponseTimeout("x"), 504, "response_timeout"),
+        (errors.ProtocolError("x"), 502, "internal"),
+        (errors.Overloaded("x"), 529, "overload"),
+        (errors.Cancelled("x"), 499, "cancelled"),
+        (errors.Unknown("x"), 500, "internal"),
+        (errors.EngineError("x"), 500, "internal"),
+        (errors.DiscoveryError("x"), 500, "internal"),
+    ],
+)
+def test_every_error_has_a_status_and_a_word(
+    error: errors.MusterError, status: int, error_type: str
+) -> None:
+    answer = ApiError.from_error(error)
+    assert (answer.status, answer.error_type) == (status, error_type)
+    body = json.loads(answer.body())["error"]
+    assert body["message"] == "x"
+    assert body["code"] == error.code
+    assert body["type"] == ("invalid_request_error" if status < 499 else "server_error")
+    assert ("retry-after" in answer.headers) == (status in {503, 529})
+
+
+def test_an_api_error_is_itself() -> None:
+    error = ApiError(404, "no", param="model", slug="model_not_found")
+    assert ApiError.from_error(error) is error
+    assert json.loads(error.body()) == {
+        "error": {
+            "message": "no",
+            "type": "invalid_request_error",
+            "param": "model",
+            "code": "model_not_found",
+        }
+    }
+
+
+def test_hints_are_for_clients_only_when_the_request_is_at_fault() -> None:
+    assert "(try b)" in ApiError.from_error(errors.InvalidArgument("a", hint="try b")).message
+    assert ApiError.from_error(errors.CannotConnect("a", hint="DYN_X")).message == "a"
+
+
+def test_too_many_requests_has_its_own_type() -> None:
+    assert ApiError(429, "slow down").type == "rate_limit_error"

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import uuid
+
+import pytest
+
+from muster.frontend.http.exchange import Exchange
+from muster.frontend.request_id import engine_id, new_id, response_id
+
+
+class NoSink:
+    congested = False
+
+    def send(self, data: bytes) -> None:
+        raise AssertionError("nothing is sent")
+
+    async def drained(self) -> None:
+        return
+
+
+def exchange(**headers: str) -> Exchange:
+    fields = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
+    made = Exchange(NoSink(), method="GET", target=b"/", headers=fields, body=b"")
+    made.request_id = response_id(made)
+    return made
+
+
+def test_new_ids_are_random_version_4_uuids() -> None:
+    ids = {new_id() for _ in range(1000)}
+    assert len(ids) == 1000
+    for text in ids:
+        parsed = uuid.UUID(text)
+        assert str(parsed) == text
+        assert (parsed.version, parsed.variant) == (4, uuid.RFC_4122)
+
+
+def test_the_clients_id_is_answered() -> None:
+    assert exchange(x_request_id="job 17/b").request_id == "job 17/b"
+
+
+@pytest.mark.parametrize("given", ["", "x" * 257, "tab\there"])
+def test_an_unusable_id_is_replaced(given: str) -> None:
+    assert exchange(x_request_id=given).request_id != given
+
+
+def test_engines_get_the_same_id_if_it_is_ours_or_a_uuid() -> None:
+    ours = exchange()
+    assert engine_id(ours) == ours.request_id
+    given = str(uuid.uuid4())
+    assert engine_id(exchange(x_request_id=given)) == given
+    assert engine_id(exchange(x_dynamo_request_id=given.upper(), x_request_id="a")) == given
+
+
+def test_engines_get_a_uuid_when_the_client_gave_something_else() -> None:
+    given = engine_id(exchange(x_request_id="job 17"))
+    assert str(uuid.UUID(given)) == given
