@@ -1,0 +1,408 @@
+"""Registering models (rows M1, W1-W7 of the design record) over a real runtime and status server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from muster.config.settings import MetadataSettings, Settings
+from muster.digest import Digest
+from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
+from muster.discovery.records import MODELS
+from muster.errors import (
+    CardError,
+    ConflictError,
+    DiscoveryError,
+    InvalidArgument,
+    NotRegisteredError,
+)
+from muster.model.card import ModelDeploymentCard
+from muster.model.model_type import ModelInput, ModelType, WorkerType
+from muster.model.publish import Publication, register_model, unregister_model
+from muster.runtime import DistributedRuntime, Endpoint
+from muster.testing.fragile import FragileDiscovery
+from muster.testing.loops import run
+from muster.testing.runtimes import loopback_settings
+from muster.testing.tiny_model import write_tiny_model
+
+SURFACES = ModelType.Chat | ModelType.Completions
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    directory = tmp_path / "model"
+    directory.mkdir()
+    return write_tiny_model(directory)
+
+
+class Worker:
+    """A runtime with a status server, on a registry that can be made to fail."""
+
+    def __init__(self, runtime: DistributedRuntime, discovery: FragileDiscovery) -> None:
+        self.runtime = runtime
+        self.discovery = discovery
+        self.endpoint = runtime.endpoint("ns.comp.ep")
+
+    async def register(
+        self,
+        path: Path | str,
+        name: str | None = "acme/tiny",
+        endpoint: Endpoint | None = None,
+        **more: Any,
+    ) -> Publication:
+        return await register_model(
+            ModelInput.Tokens,
+            SURFACES,
+            endpoint or self.endpoint,
+            path,
+            name,
+            **({"worker_type": WorkerType.Aggregated} | more),
+        )
+
+    async def cards(self) -> dict[str, ModelDeploymentCard]:
+        """The cards in the registry by key."""
+        found = await self.discovery.list(MODELS)
+        return {
+            key: ModelDeploymentCard.from_json_str(json.dumps(json.loads(value)["card_json"]))
+            for key, value in found.items()
+        }
+
+    async def get(self, url: str) -> tuple[int, bytes]:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.get(URL(url, encoded=True)) as reply,
+        ):
+            return reply.status, await reply.read()
+
+    async def all_served(self, card: ModelDeploymentCard) -> bool:
+        """Whether every file of ``card`` is served with the bytes it promises."""
+        for file, _ in card.iter_metadata_files():
+            assert file.url is not None
+            status, body = await self.get(file.url)
+            if status != 200 or Digest.of(body) != file.checksum or len(body) != file.size:
+                return False
+        return True
+
+
+@contextlib.asynccontextmanager
+async def worker(
+    *, port: int | None = 0, host: str = "127.0.0.1", metadata: MetadataSettings | None = None
+) -> AsyncIterator[Worker]:
+    settings: Settings = loopback_settings(system_port=port)
+    settings = dataclasses.replace(
+        settings,
+        metadata=metadata or MetadataSettings(),
+        system=dataclasses.replace(settings.system, host=host),
+    )
+    discovery = FragileDiscovery(MemoryDiscovery(MemoryRegistry()))
+    runtime = DistributedRuntime(settings=settings, discovery=discovery, handle_signals=False)
+    async with runtime:
+        yield Worker(runtime, discovery)
+
+
+def files(card: ModelDeploymentCard) -> list[str]:
+    return [file.location for file, _ in card.iter_metadata_files()]
+
+
+def test_w3_w4_every_slot_points_at_the_status_server_and_gives_its_bytes(model: Path) -> None:
+    before = {path: path.read_bytes() for path in model.iterdir()}
+
+    async def scenario() -> None:
+        async with worker() as at:
+            published = await at.register(model)
+            (key,) = await at.cards()
+            assert key == f"ns/comp/ep/{at.runtime.instance_id:x}"
+            card = (await at.cards())[key]
+            assert card.to_json_str() == published.card.to_json_str()
+            base = f"{at.runtime.status_url}/v1/metadata/ns/comp/ep/acme_tiny/_base/"
+            assert all(place.startswith(base) for place in files(card))
+            assert base.startswith("http://127.0.0.1:")
+            assert await at.all_served(card)
+            assert card.kv_cache_block_size == 16
+            assert card.source_path == str(model)
+
+    run(scenario())
+    assert {path: path.read_bytes() for path in model.iterdir()} == before  # nothing was staged
+
+
+def test_w2_the_route_is_there_before_any_model(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            url = f"{at.runtime.status_url}/v1/metadata/ns/comp/ep/x/_base/config.json"
+            assert await at.get(url) == (404, b"Not found")
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("keyword", "setting", "hosted"),
+    [(None, True, True), (None, False, False), (True, False, True), (False, True, False)],
+)
+def test_w1_the_keyword_wins_over_the_setting(
+    model: Path, keyword: bool | None, setting: bool, hosted: bool
+) -> None:
+    async def scenario() -> None:
+        async with worker(metadata=MetadataSettings(self_host=setting)) as at:
+            card = (await at.register(model, self_host_metadata=keyword)).card
+            assert all(place.startswith("http://") is hosted for place in files(card))
+            assert at.runtime.metadata.is_empty() is not hosted
+
+    run(scenario())
+
+
+def test_w1_without_a_status_server_paths_stay_and_a_warning_says_so(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scenario() -> None:
+        async with worker(port=None) as at:
+            card = (await at.register(model)).card
+            assert files(card)[0] == str(model / "config.json")
+            assert card.extra_files == ()
+
+    run(scenario())
+    assert "self_host_metadata is ON but DYN_SYSTEM_PORT is unset" in caplog.text
+
+
+@pytest.fixture
+def hub(tmp_path: Path, model: Path) -> Path:
+    """A hub cache that holds Acme/Tiny: names are links to blobs called by their hashes."""
+    cache = tmp_path / "hub"
+    repository = cache / "models--Acme--Tiny"
+    snapshot = repository / "snapshots" / "abc123"
+    for directory in (repository / "blobs", snapshot, repository / "refs"):
+        directory.mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc123\n")
+    for number, path in enumerate(sorted(model.iterdir())):
+        blob = repository / "blobs" / f"{number:040x}"
+        blob.write_bytes(path.read_bytes())
+        (snapshot / path.name).symlink_to(Path("../../blobs") / blob.name)
+    return cache
+
+
+def test_w5_a_hub_caches_file_has_the_links_name_and_the_targets_bytes(hub: Path) -> None:
+    async def scenario() -> None:
+        async with worker(metadata=MetadataSettings(hub_cache=hub)) as at:
+            card = (await at.register("Acme/Tiny", None)).card
+            assert card.display_name == card.source_path == "Acme/Tiny"
+            names = {place.rpartition("/")[2] for place in files(card)}
+            assert {"config.json", "tokenizer.json"} <= names
+            assert await at.all_served(card)
+
+    run(scenario())
+
+
+def test_w6_a_hub_model_not_hosted_here_points_at_the_hub(hub: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        custom = tmp_path / "mine.jinja"
+        custom.write_text("{{ messages }}")
+        async with worker(metadata=MetadataSettings(hub_cache=hub)) as at:
+            card = (
+                await at.register(
+                    "Acme/Tiny", None, self_host_metadata=False, custom_template_path=custom
+                )
+            ).card
+            assert "hf://Acme/Tiny/config.json" in files(card)
+            assert "hf://Acme/Tiny/tokenizer.json" in files(card)
+            assert card.chat_template_file is not None
+            assert card.chat_template_file.is_custom
+            assert card.chat_template_file.file.path == str(custom)
+
+    run(scenario())
+
+
+def test_w7_an_ipv6_address_is_bracketed_and_the_port_is_the_one_bound(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker(host="::1") as at:
+            card = (await at.register(model)).card
+            assert files(card)[0].startswith("http://[::1]:")
+            assert await at.all_served(card)
+
+    run(scenario())
+
+
+NAMES = ["per%cent.json", "a#b.json", "c?d.json", "sp ace.txt", "back\\slash.json", "é模.txt"]
+NAMES += ["-dash.json", "plus+.txt", "%2F.json", "q'uote\".txt", "x" * 255]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_travels(model: Path, name: str) -> None:
+    async def scenario() -> None:
+        (model / name).write_text(f"content of {name}")
+        async with worker() as at:
+            card = (await at.register(model)).card
+            assert len(card.extra_files) >= 1
+            assert await at.all_served(card)
+            bodies = [(await at.get(file.url or ""))[1] for file in card.extra_files]
+            assert f"content of {name}".encode() in bodies
+
+    run(scenario())
+
+
+def test_two_files_of_one_name_are_refused_and_nothing_is_left(model: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        custom = tmp_path / "other" / "tokenizer.json"
+        custom.parent.mkdir()
+        custom.write_text("{{ messages }}")
+        async with worker() as at:
+            with pytest.raises(CardError, match=r"two files .* are called 'tokenizer\.json'"):
+                await at.register(model, custom_template_path=custom)
+            assert at.runtime.metadata.is_empty()
+            assert await at.cards() == {}
+
+    run(scenario())
+
+
+def test_a_registration_the_registry_refuses_leaves_nothing_served(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            at.discovery.broken = {"register"}
+            with pytest.raises(DiscoveryError):
+                await at.register(model)
+            assert at.runtime.metadata.is_empty()
+            at.discovery.broken = set()
+            assert await at.all_served((await at.register(model)).card)
+
+    run(scenario())
+
+
+def test_a_refused_re_registration_changes_nothing(model: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        other = tmp_path / "other"
+        other.mkdir()
+        write_tiny_model(other, context_length=99)
+        async with worker() as at:
+            card = (await at.register(model)).card
+            with pytest.raises(ConflictError, match="registered already with another card"):
+                await at.register(other)
+            with pytest.raises(ConflictError, match="a different model 'acme/tiny' is already"):
+                await at.register(model, "another/name")
+            assert [c.mdcsum() for c in (await at.cards()).values()] == [card.mdcsum()]
+            assert await at.all_served(card)
+            again = await at.register(model)  # the same once more is no change
+            assert again.card.mdcsum() == card.mdcsum()
+
+    run(scenario())
+
+
+def test_detaching_tells_the_registry_first_and_can_be_repeated(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            card = (await at.register(model)).card
+            at.discovery.broken = {"deregister"}
+            with pytest.raises(DiscoveryError):
+                await unregister_model(at.endpoint)
+            assert await at.all_served(card)
+            at.discovery.broken = set()
+            await unregister_model(at.endpoint)
+            assert at.runtime.metadata.is_empty()
+            assert await at.cards() == {}
+            with pytest.raises(NotRegisteredError):
+                await unregister_model(at.endpoint)
+
+    run(scenario())
+
+
+def test_m1_a_lora_has_files_of_its_own_and_leaves_the_base_alone(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            base = (await at.register(model)).card
+            lora = (
+                await at.register("adapter", None, lora_name="My/LoRA v1", base_model_path=model)
+            ).card
+            assert (lora.display_name, lora.slug) == ("My/LoRA v1", "my_lora_v1")
+            assert lora.source_path == str(model)
+            assert "/ep/my_lora_v1/my_lora_v1/config.json" in files(lora)[0]
+            assert set(await at.cards()) == {
+                f"ns/comp/ep/{at.runtime.instance_id:x}",
+                f"ns/comp/ep/{at.runtime.instance_id:x}/my_lora_v1",
+            }
+            assert await at.all_served(lora)
+            await unregister_model(at.endpoint, "My/LoRA v1")
+            assert await at.all_served(base)
+            assert (await at.get(files(lora)[0]))[0] == 404
+
+    run(scenario())
+
+
+def test_detaching_one_endpoint_leaves_the_other_served(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            second = at.runtime.endpoint("ns.comp.other")
+            await at.register(model)
+            kept = (await at.register(model, endpoint=second)).card
+            await unregister_model(at.endpoint)
+            assert await at.all_served(kept)
+            assert len(await at.cards()) == 1
+
+    run(scenario())
+
+
+def test_closing_the_runtime_withdraws_its_models(model: Path) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        settings = loopback_settings(system_port=0)
+        watcher = MemoryDiscovery(registry)
+        runtime = DistributedRuntime(
+            settings=settings, discovery=MemoryDiscovery(registry), handle_signals=False
+        )
+        async with runtime:
+            endpoint = runtime.endpoint("ns.comp.ep")
+            await register_model(
+                ModelInput.Tokens, SURFACES, endpoint, model, worker_type=WorkerType.Aggregated
+            )
+            assert len(await watcher.list(MODELS)) == 1
+        assert await watcher.list(MODELS) == {}
+
+    run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"worker_type": WorkerType.Prefill}, "prefill"),
+        ({"worker_type": WorkerType.Decode}, "must say which workers it needs"),
+        ({"lora_name": "x"}, "lora_name and base_model_path"),
+    ],
+)
+def test_arguments_that_do_not_go_together_are_refused(
+    model: Path, more: dict[str, Any], words: str
+) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            with pytest.raises(InvalidArgument, match=words):
+                await at.register(model, **more)
+
+    run(scenario())
+
+
+def test_many_attach_and_detach_cycles_leak_nothing(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            await at.register(model)
+            served = len(at.runtime.metadata)
+            for number in range(20):
+                name = f"lora-{number}"
+                await at.register("adapter", None, lora_name=name, base_model_path=model)
+                await unregister_model(at.endpoint, name)
+            assert len(at.runtime.metadata) == served
+
+    run(scenario())
+
+
+def test_concurrent_registrations_of_one_model_make_one(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            found = await asyncio.gather(*(at.register(model) for _ in range(5)))
+            assert len({each.card.mdcsum() for each in found}) == 1
+            assert len(await at.cards()) == 1
+
+    run(scenario())
