@@ -51,7 +51,7 @@ _CONFIG = Record(
     "struct ArchMaxContextConfig",
     _Config,
     Field(_KEY, _AsWritten(), _ABSENT),
-    Field("text_config", Maybe(_TEXT_CONFIG), None),
+    Field("text_config", Maybe(_TEXT_CONFIG), None, in_array=False),
 )
 
 

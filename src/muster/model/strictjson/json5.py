@@ -15,8 +15,8 @@ _SPACE = re.compile(
     r"(?:[ \t\n\r\v\f\xa0\ufeff\u2028\u2029]++|//[^\n\r\u2028\u2029]*+|/\*(?s:.*?)\*/)*+"
 )
 _STRINGS = {
-    '"': re.compile(r'"(?:[^"\\\n\r]++|\\(?s:.))*+"'),
-    "'": re.compile(r"'(?:[^'\\\n\r]++|\\(?s:.))*+'"),
+    '"': re.compile(r'"(?:[^"\\\n\r]++|\\\r\n|\\(?s:.))*+"'),
+    "'": re.compile(r"'(?:[^'\\\n\r]++|\\\r\n|\\(?s:.))*+'"),
 }
 _NUMBER = re.compile(
     r"([+-]?)(?:(0[xX][0-9a-fA-F]++)|(Infinity|NaN)"
