@@ -290,6 +290,14 @@ class Fleet:
             )
         return found
 
+    def refusals(self) -> list[ModelStatus]:
+        """Cards and records that are not served though others of their name may be, and why."""
+        return [status for status in self._unserved() if status.state == ModelState.REFUSED]
+
+    def groups(self) -> list[GroupKey]:
+        """The groups that are served."""
+        return [*self._groups]
+
     def _instances(self) -> Sequence[Instance]:
         return self._runtime.known_instances()
 
