@@ -10,7 +10,7 @@ import msgspec
 from muster.errors import CardError
 from muster.model.strictjson.compound import Field, Maybe, Record
 from muster.model.strictjson.json5 import read_json5
-from muster.model.strictjson.node import Json, Members, Node, Unreadable, to_json
+from muster.model.strictjson.node import Json, Node, to_json
 from muster.model.strictjson.reader import read
 
 __all__ = ["find_context_length"]
@@ -104,13 +104,10 @@ def _length(value: object, key: str, path: Path) -> int:
 
 def _from_tokenizer_config(path: Path) -> int | None:
     try:
-        config = read(path.read_bytes())
+        config = to_json(read(path.read_bytes()), "")
     except (OSError, CardError):
         return None
-    if not isinstance(config, Members):
-        return None
-    named = [value for key, value in config.pairs if key == "model_max_length"]
-    value = named[-1] if named else None
-    if isinstance(value, bool | Unreadable) or not isinstance(value, int):
+    value = config.get("model_max_length") if isinstance(config, dict) else None
+    if isinstance(value, bool) or not isinstance(value, int):
         return None
     return value if 0 <= value <= _U32_MAX else None

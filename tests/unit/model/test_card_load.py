@@ -317,6 +317,7 @@ def test_a_configuration_that_is_not_utf8_cannot_be_read(tmp_path: Path) -> None
         ("{bad", None),
         ("", None),
         ("{model_max_length: 5}", None),
+        ('{"model_max_length": 5, "x": 1e999}', None),
     ],
 )
 def test_a_tokenizer_configuration_that_says_nothing_usable_is_passed_over(
