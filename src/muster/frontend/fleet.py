@@ -15,8 +15,8 @@ from muster.clock import SYSTEM_CLOCK, Clock
 from muster.discovery.base import Watch
 from muster.discovery.records import MODELS, Instance
 from muster.errors import CardError, ContentError, DiscoveryError, MusterError
-from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.model_route import GroupRoute, ModelRoute
+from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.served_model import ServedModel
 from muster.llm.preprocessor import ModelFiles, Preprocessor
 from muster.log import facts
