@@ -338,6 +338,7 @@ def _log_progress(model: str, progress: FetchProgress) -> None:
         "bytes": progress.done_bytes,
         "digest": str(progress.digest),
         "seconds": round(progress.seconds, 3),
+        "place": progress.place,
     }
     if progress.state is FetchState.FAILED:
         logger.warning("file not fetched", extra=facts(**values, reason=progress.reason))
