@@ -18,6 +18,7 @@ from muster.llm.conversation import Conversation
 from muster.llm.detokenizer import Detokenizer
 from muster.llm.generation import GenerationSettings, read_generation_settings
 from muster.llm.json_file import read_json_object
+from muster.llm.prompt_encoder import PromptEncoder, find_boundaries
 from muster.llm.template import (
     ChatTemplate,
     TemplateLimits,
@@ -86,7 +87,7 @@ class Preprocessor:
         context_length: Tokens a prompt and its reply may have together; 0 if not known.
     """
 
-    __slots__ = ("context_length", "generation", "template", "tokenizer")
+    __slots__ = ("_encoder", "context_length", "generation", "template", "tokenizer")
 
     def __init__(
         self,
@@ -95,7 +96,9 @@ class Preprocessor:
         template: ChatTemplate | None,
         generation: GenerationSettings,
         context_length: int,
+        encoder: PromptEncoder | None = None,
     ) -> None:
+        self._encoder = encoder or PromptEncoder(tokenizer.encode_batch, ())
         self.tokenizer = tokenizer
         self.template = template
         self.generation = generation
@@ -140,6 +143,7 @@ class Preprocessor:
                 special_tokens=tokenizer.special_tokens,
             ),
             context_length=context_length,
+            encoder=_prompt_encoder(tokenizer, sources),
         )
 
     @property
@@ -166,8 +170,8 @@ class Preprocessor:
         return self.template.render(conversation)
 
     def encode(self, text: str) -> list[int]:
-        """The ids of a prompt (see ``Tokenizer.encode``)."""
-        return self.tokenizer.encode(text)
+        """The ids of a prompt (see ``Tokenizer.encode``); what prompts share is remembered."""
+        return self._encoder.encode(text)
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ids (see ``Tokenizer.decode``)."""
@@ -176,6 +180,25 @@ class Preprocessor:
     def new_detokenizer(self, *, skip_special_tokens: bool = True) -> Detokenizer:
         """A decoding state for one stream."""
         return self.tokenizer.new_detokenizer(skip_special_tokens=skip_special_tokens)
+
+
+_FEW = 64
+"""So many tokens can be looked for in every prompt without slowing it down."""
+
+
+def _prompt_encoder(tokenizer: Tokenizer, sources: dict[str, str]) -> PromptEncoder:
+    """An encoder that cuts prompts at the added tokens that templates write.
+
+    Vocabularies with hundreds of placeholders are usual: then only what the templates spell is
+    looked for.
+    """
+    added = tokenizer.added_tokens()
+    candidates = [token.text for token in added]
+    if len(candidates) > _FEW:
+        candidates = [
+            text for text in candidates if any(text in source for source in sources.values())
+        ]
+    return PromptEncoder(tokenizer.encode_batch, find_boundaries(candidates, added))
 
 
 def _read(path: Path | None) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from muster.llm.detokenizer import (
     WholeDetokenizer,
 )
 from muster.llm.generation import special_token_text
+from muster.llm.prompt_encoder import AddedToken
 
 __all__ = ["Tokenizer"]
 
@@ -165,6 +166,19 @@ class Tokenizer:
         """Whether text comes token by token (false for a few exotic decoders)."""
         return not isinstance(self._plan, WholePlan)
 
+    def added_tokens(self) -> list[AddedToken]:
+        """The tokens found in a text before it is split."""
+        state = b"null" if self._hf.normalizer is None else self._hf.normalizer.__getstate__()
+        normalizer = json.loads(state)
+        changes_text = normalizer not in (None, {"type": "Sequence", "normalizers": []})
+        return [
+            AddedToken(
+                token.content,
+                not (token.single_word or token.lstrip or (token.normalized and changes_text)),
+            )
+            for token in self._hf.get_added_tokens_decoder().values()
+        ]
+
     def find_token(self, text: str) -> int | None:
         """The id of the token spelled ``text``, or ``None``."""
         return self._hf.token_to_id(text)
@@ -200,9 +214,18 @@ class Tokenizer:
         Raises:
             InvalidArgument: If the text holds lone surrogates, or characters this tokenizer refuses.
         """
+        return self.encode_batch((text,))[0]
+
+    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of each text on its own; see ``encode``.
+
+        Raises:
+            InvalidArgument: As ``encode``, if one of them cannot be encoded.
+        """
         with _foreign_errors(InvalidArgument, "the text cannot be tokenized"):
             # The batch call skips the bookkeeping of offsets: a quarter to a third faster.
-            return self._hf.encode_batch_fast([text], add_special_tokens=False)[0].ids
+            encodings = self._hf.encode_batch_fast(list(texts), add_special_tokens=False)
+            return [encoding.ids for encoding in encodings]
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
         """The text of ``token_ids``, decoded at once. Unknown ids have no text.
