@@ -1,0 +1,85 @@
+"""Write ``docs/reference`` from the code, so that it cannot say anything else.
+
+``python -m muster.cli.reference DIRECTORY``
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from muster import errors
+from muster.cli.main import cli
+from muster.config.setting import iter_settings
+from muster.config.settings import Settings
+
+__all__ = ["pages"]
+
+_NOTE = "<!-- Written by `make docs` from the code; edit that instead. -->\n\n"
+
+
+def pages() -> dict[str, str]:
+    """The pages by file name."""
+    return {"cli.md": _cli(), "settings.md": _settings(), "errors.md": _errors()}
+
+
+def _cli() -> str:
+    context = click.Context(cli, info_name="muster", terminal_width=96)
+    parts = [_NOTE, "# Commands\n\n", _help(cli, context)]
+    for name in cli.list_commands(context):
+        found = cli.get_command(context, name)
+        if found is not None:
+            inner = click.Context(found, info_name=name, parent=context, terminal_width=96)
+            parts += [f"\n## muster {name}\n\n", _help(found, inner)]
+    return "".join(parts)
+
+
+def _help(command: click.Command, context: click.Context) -> str:
+    return f"```text\n{command.get_help(context)}\n```\n"
+
+
+def _settings() -> str:
+    order = (
+        "A flag wins over the environment, that over the file named by `MUSTER_CONFIG` (TOML, one "
+        "table a group), that over the default."
+    )
+    parts = [_NOTE, f"# Settings\n\n{order}\n"]
+    for group in dataclasses.fields(Settings):
+        if group.name == "origins":
+            continue
+        factory: Any = group.default_factory
+        title = (factory.__doc__ or "").splitlines()[0]
+        parts.append(f"\n## {group.name}\n\n{title}\n\n")
+        parts.append("| name | variable | default | unit | meaning |\n|---|---|---|---|---|\n")
+        for name, info, default in iter_settings(factory):
+            shown = "" if default is None else f"`{default}`"
+            parts.append(f"| `{name}` | `{info.env}` | {shown} | {info.unit} | {info.help} |\n")
+    return "".join(parts)
+
+
+def _errors() -> str:
+    parts = [
+        _NOTE,
+        "# Errors\n\nEvery exception that leaves a public call, with its stable code.\n\n",
+        "| exception | code | meaning |\n|---|---|---|\n",
+    ]
+    for name in sorted(errors.__all__):
+        kind = getattr(errors, name)
+        meaning = (kind.__doc__ or "").splitlines()[0]
+        parts.append(f"| `{name}` | `{kind.code}` | {meaning} |\n")
+    return "".join(parts)
+
+
+def _main(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (directory / name).write_text(text, "utf-8")
+        click.echo(f"wrote {directory / name}", err=True)
+
+
+if __name__ == "__main__":
+    _main(Path(sys.argv[1]))
