@@ -56,7 +56,14 @@ def test_t1_the_demo_does_the_whole_job_and_leaves_nothing() -> None:
 def test_the_demo_is_legible_without_json() -> None:
     result = demo()
     assert result.returncode == 0, result.stderr
-    for words in ("card", "tokenizer.json", "verified", "GET /v1/models", "[DONE]", "registry empty"):
+    for words in (
+        "card",
+        "tokenizer.json",
+        "verified",
+        "GET /v1/models",
+        "[DONE]",
+        "registry empty",
+    ):
         assert words in result.stdout
     assert "\x1b[" not in result.stdout  # no colours into a pipe
 
