@@ -12,7 +12,7 @@ from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.model.group import GroupKey
 from muster.runtime import Client, Context
 from muster.wire.control import FrameDecoder
-from muster.wire.tcp.call_home import ResponseStream
+from muster.wire.tcp.response_stream import ResponseStream
 
 __all__ = ["EngineStream", "GroupRoute", "ModelRoute"]
 

@@ -20,8 +20,8 @@ from muster.runtime.choosers import Chooser, RouterMode, chooser_for
 from muster.runtime.instances import InstanceSource
 from muster.wire.context import Context
 from muster.wire.control import FrameDecoder
-from muster.wire.tcp.call_home import ResponseStream
 from muster.wire.tcp.caller import TcpTarget
+from muster.wire.tcp.response_stream import ResponseStream
 
 __all__ = ["Client", "Items", "Sender"]
 

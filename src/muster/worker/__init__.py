@@ -1,1 +1,1 @@
-"""."""
+"""Serve one engine: its card, its endpoint, its end in order."""

@@ -14,8 +14,9 @@ from muster.errors import CannotConnect, InvalidArgument, MusterError
 from muster.wire.address import bind_and_advertise, format_authority
 from muster.wire.control import Codec, FrameDecoder, encode_body, encode_control
 from muster.wire.frames import encode_request_head, encode_two_part
-from muster.wire.tcp.call_home import CallHome, ResponseStream
+from muster.wire.tcp.call_home import CallHome
 from muster.wire.tcp.pool import ConnectionPool
+from muster.wire.tcp.response_stream import ResponseStream
 from muster.wire.tcp.sweep import Sweep
 
 __all__ = ["TcpCaller", "TcpTarget"]

@@ -14,7 +14,7 @@ from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, ConnectionTimeout, Disconnected, MusterError
 from muster.tasks import TaskOwner
 from muster.wire.frames import AckReader
-from muster.wire.tcp.call_home import ResponseStream
+from muster.wire.tcp.response_stream import ResponseStream
 
 __all__ = ["ConnectionPool"]
 

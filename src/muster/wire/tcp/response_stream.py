@@ -1,0 +1,316 @@
+"""One response at its caller: items in order, then a clean end or an error.
+
+A ``ResponseStream`` goes through four phases, each with its own deadline: waiting for the
+acknowledgement, for the connection back, for the prologue, and for items.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from muster.config.settings import RequestPlaneSettings
+from muster.errors import (
+    ConnectionTimeout,
+    Disconnected,
+    MusterError,
+    Overloaded,
+    ProtocolError,
+    ResponseTimeout,
+    StreamIncomplete,
+    WorkerUnavailable,
+)
+from muster.wire.control import (
+    ACK_OVERLOADED,
+    ACK_UNAVAILABLE,
+    KILL,
+    SENTINEL,
+    STOP,
+    Annotated,
+    ItemFrame,
+    read_prologue,
+)
+from muster.wire.errors import exception_from
+from muster.wire.frames import TwoPart, encode_two_part
+
+__all__ = ["Home", "HomeConnection", "Phase", "ResponseStream"]
+
+T = TypeVar("T")
+
+_STOP = encode_two_part(STOP, b"")
+_KILL = encode_two_part(KILL, b"")
+_HIGH_WATER = 1024
+"""Items waiting for a slow reader at which its connection is no longer read."""
+
+
+class HomeConnection(Protocol):
+    """The worker's connection back, as a stream uses it."""
+
+    transport: asyncio.Transport
+
+    def finish(self) -> None:
+        """The stream has ended: close, sending what is written."""
+        ...
+
+
+class Home(Protocol):
+    """Where a stream is registered; see ``CallHome``."""
+
+    settings: RequestPlaneSettings
+    address: str
+    loop: asyncio.AbstractEventLoop
+    now: Callable[[], float]
+
+    def release(self, stream: ResponseStream[Any]) -> None:
+        """Forget a stream that has ended."""
+        ...
+
+
+class Phase(enum.IntEnum):
+    """What a response stream waits for."""
+
+    ACK = 0
+    CALL_HOME = 1
+    PROLOGUE = 2
+    ITEMS = 3
+    ENDED = 4
+
+
+class ResponseStream(Generic[T]):
+    """One response: items in order, then a clean end or an error.
+
+    Read it either with ``batch`` (everything that has arrived, for speed) or by iterating (one item
+    at a time). The error, if there is one, is raised after the items that came before it, and
+    raised again by every later read.
+    """
+
+    __slots__ = (
+        "_connection",
+        "_decode",
+        "_error",
+        "_home",
+        "_items",
+        "_paused",
+        "_released",
+        "_sent_stop",
+        "_waiter",
+        "deadline",
+        "peer",
+        "phase",
+        "subject",
+    )
+
+    def __init__(
+        self, home: Home, subject: str, peer: str, decode: Callable[[bytes], ItemFrame[T]]
+    ) -> None:
+        self._home = home
+        self._decode = decode
+        self._items: list[Annotated[T]] = []
+        self._error: MusterError | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._connection: HomeConnection | None = None
+        self._sent_stop = False
+        self._paused = False
+        self._released = False
+        self.subject = subject
+        self.peer = peer
+        self.phase = Phase.ACK
+        self.deadline = home.now() + home.settings.ack_timeout_s
+
+    # -- reading -----------------------------------------------------------------------------
+
+    async def opened(self) -> None:
+        """Wait until the worker runs the request (its prologue, or an item, has come).
+
+        Raises:
+            MusterError: What the worker or the transport reports instead.
+        """
+        while self.phase < Phase.ITEMS:
+            await self._wait()
+        if self._error is not None and not self._items:
+            raise self._error
+
+    async def batch(self) -> list[Annotated[T]]:
+        """All items that have arrived and not been read, at least one; empty at the clean end.
+
+        Raises:
+            MusterError: The failure that ended the stream, after the items before it.
+        """
+        while not self._items:
+            if self.phase is Phase.ENDED:
+                if self._error is not None:
+                    raise self._error
+                return []
+            await self._wait()
+        items, self._items = self._items, []
+        if self._paused:
+            self._resume()
+        return items
+
+    async def __aiter__(self) -> AsyncIterator[Annotated[T]]:
+        """Items one at a time. Leaving the loop early does not stop the worker: use ``kill``."""
+        while items := await self.batch():
+            for item in items:
+                yield item
+
+    async def _wait(self) -> None:
+        self._waiter = self._home.loop.create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _resume(self) -> None:
+        self._paused = False
+        if self._connection is not None:
+            self._connection.transport.resume_reading()
+
+    # -- stopping ----------------------------------------------------------------------------
+
+    def stop(self) -> None:
+        """Ask the worker for an early, orderly end; what it still sends can be read."""
+        if self.phase is not Phase.ENDED and not self._sent_stop:
+            self._sent_stop = True
+            if self._connection is not None:
+                self._connection.transport.write(_STOP)
+
+    def kill(self) -> None:
+        """Drop the response: the worker is told and the connection closed. Idempotent."""
+        if self.phase is Phase.ENDED:
+            return
+        self._sent_stop = True
+        if self._connection is not None:
+            self._connection.transport.write(_KILL)
+        self._end(None)
+
+    # -- what happens to it ------------------------------------------------------------------
+
+    def acknowledged(self, text: bytes) -> None:
+        """The worker's acknowledgement has come; a refusal ends the stream."""
+        if text:
+            self._end(_refusal(text, self.peer))
+        elif self.phase is Phase.ACK:
+            self.phase = Phase.CALL_HOME
+            self.deadline = self._home.now() + self._home.settings.call_home_timeout_s
+
+    def fail(self, error: MusterError) -> None:
+        """End the stream with ``error``; a no-op once it has ended."""
+        self._end(error)
+
+    def connected(self, connection: HomeConnection) -> None:
+        """The worker has connected back."""
+        self._connection = connection
+        self.phase = Phase.PROLOGUE
+        self.deadline = self._home.now() + self._home.settings.prologue_timeout_s
+        if self._sent_stop:
+            connection.transport.write(_STOP)
+
+    def expire(self) -> None:
+        """The deadline of the present phase has passed."""
+        limits = self._home.settings
+        errors: dict[Phase, MusterError] = {
+            Phase.ACK: ConnectionTimeout(
+                f"no acknowledgement from {self.peer} within {limits.ack_timeout_s:g} s",
+                hint="the worker is overloaded or stopped; DYN_TCP_REQUEST_TIMEOUT sets the limit",
+            ),
+            Phase.CALL_HOME: ConnectionTimeout(
+                f"{self.peer} accepted the request but did not connect back to "
+                f"{self._home.address} within {limits.call_home_timeout_s:g} s",
+                hint="the worker must be able to reach that address; "
+                "DYN_TCP_RESPONSE_STREAM_HOST sets it",
+            ),
+            Phase.PROLOGUE: ResponseTimeout(
+                f"{self.peer} connected back but did not start the response within "
+                f"{limits.prologue_timeout_s:g} s"
+            ),
+            Phase.ITEMS: ResponseTimeout(
+                f"nothing came from {self.peer} for {limits.idle_timeout_s:g} s",
+                hint="DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS sets the limit",
+            ),
+        }
+        if self.phase in errors:
+            if self._connection is not None:
+                self._connection.transport.write(_KILL)
+            self._end(errors[self.phase])
+
+    def received(self, messages: list[TwoPart]) -> None:
+        """Messages after the handshake have come, in order."""
+        try:
+            for message in messages:
+                self._take(message)
+                if self.phase is Phase.ENDED:
+                    return
+        except ProtocolError as error:
+            self._end(error)
+            return
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            self._end(ProtocolError(f"an item from {self.peer} cannot be read: {error}"))
+            return
+        self.deadline = self._home.now() + self._home.settings.idle_timeout_s
+        if len(self._items) >= _HIGH_WATER and not self._paused and self._connection:
+            self._paused = True
+            self._connection.transport.pause_reading()
+        self._wake()
+
+    def _take(self, message: TwoPart) -> None:
+        if message.body:
+            frame = self._decode(message.body)
+            item = frame.data
+            if item is not None:
+                self._items.append(item)
+                if item.failure is not None:
+                    self._items.pop()
+                    self._end(exception_from(item.failure))
+            elif frame.complete_final:
+                self._end(None)
+        elif self.phase is Phase.PROLOGUE:
+            failure = read_prologue(message)
+            if failure is not None:
+                self._end(exception_from(failure))
+            self.phase = max(self.phase, Phase.ITEMS)
+        elif message.header == SENTINEL:
+            self._end(StreamIncomplete(f"{self.peer} ended the response without its final frame"))
+
+    def disconnected(self) -> None:
+        """The connection is closed, by either side."""
+        self._connection = None
+        if self.phase is Phase.ENDED:
+            return
+        if self._sent_stop:
+            self._end(None)
+        else:
+            self._end(
+                Disconnected(
+                    f"Stream ended before generation completed (connection to {self.peer} lost)"
+                )
+            )
+
+    def _end(self, error: MusterError | None) -> None:
+        if self.phase is Phase.ENDED:
+            return
+        self.phase = Phase.ENDED
+        self._error = error
+        self._home.release(self)
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.finish()
+        self._wake()
+
+
+def _refusal(text: bytes, peer: str) -> MusterError:
+    """The error a refusing acknowledgement means."""
+    reason = text.decode("utf-8", "replace")
+    if reason.startswith(ACK_UNAVAILABLE):
+        return WorkerUnavailable(f"{reason} (from {peer})")
+    if reason.startswith(ACK_OVERLOADED.partition(":")[0]):
+        return Overloaded(f"{reason} (from {peer})")
+    return ProtocolError(f"{peer} refused the request: {reason}")
