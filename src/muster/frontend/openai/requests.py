@@ -90,7 +90,6 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
 
     prompt: str | list[str | U32 | list[U32]]
     logprobs: I64 | None = None
-    echo: bool | None = None
     best_of: I64 | None = None
 
 
