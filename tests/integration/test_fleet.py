@@ -359,6 +359,48 @@ def test_two_namespaces_with_one_model_share_its_requests(model: Path, tmp_path:
     run(scenario())
 
 
+def test_w8_replicas_serve_together_whatever_scheme_each_advertises(
+    model: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with (
+            frontend(registry, tmp_path) as site,
+            worker(registry) as hosting,
+            worker(registry) as sharing,
+        ):
+            await serve(hosting, model)
+            await serve(sharing, model, self_host_metadata=False)
+            await site.listed("tiny")
+            await site.until(lambda: len(site.fleet.table.instances()) == 2)
+            for _ in range(6):
+                await site.echo("x")
+            assert [_requests(hosting), _requests(sharing)] == [3, 3]
+            assert site.fleet.refusals() == []
+
+    run(scenario())
+
+
+def test_t1_two_replicas_behind_two_frontends_with_one_cache(model: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with worker(registry) as one, worker(registry) as two:
+            await serve(one, model)
+            await serve(two, model)
+            async with (
+                frontend(registry, tmp_path) as first,
+                frontend(registry, tmp_path) as second,
+            ):
+                for site in (first, second):
+                    await site.listed("tiny")
+                    assert await site.echo("hello") == "hello"
+            names = [path.name for path in (tmp_path / "cache").rglob("*")]
+            assert not [name for name in names if ".tmp." in name]
+            assert len([*(tmp_path / "cache" / "blobs").iterdir()]) == len([*model.iterdir()])
+
+    run(scenario())
+
+
 def _requests(runtime: DistributedRuntime) -> float:
     name = "dynamo_component_requests_total"
     return sum(

@@ -29,6 +29,8 @@ _DROPPED = re.compile(r"[\t\n\r]")
 _EMPTY_PUNYCODE = re.compile(r"(^|\.)xn--(\.|$)")
 _PORT_AND_BACKSLASH = re.compile(r"([^:/?#\\]*://[^/?#\\]*:[0-9]*)(?=\\)")
 _DRIVE_SEGMENT = re.compile(r"(?<=[/\\])([A-Za-z][:|])(?=[/\\])")
+_DRIVE_SEGMENT_ELSEWHERE = re.compile(r"(?<=/)([A-Za-z][:|](?:\\[^/?#]*+)?)(?=/)")
+"""In a scheme of no host, where a backslash separates nothing but still ends a drive."""
 _UP = re.compile(r"[/\\](?:\.|%2e){2}", re.IGNORECASE)
 _FILE = re.compile(r"file://([^/?#]*)(/+)(.*)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:(?:[/?#]|$)")
@@ -50,7 +52,8 @@ def parse_url(text: str) -> str | None:
         return None
     if url.protocol in _HOST_SCHEMES and _EMPTY_PUNYCODE.search(url.hostname):
         return None
-    href = _keep_carets_and_drives(text, url.href)
+    drive = _DRIVE_SEGMENT if url.protocol in _HOST_SCHEMES else _DRIVE_SEGMENT_ELSEWHERE
+    href = _keep_carets_and_drives(text, url.href, drive)
     if url.protocol == "file:":
         return _file_url(text, href)
     opaque = _OPAQUE.fullmatch(href)
@@ -77,14 +80,14 @@ def _parse(text: str) -> ada_url.URL | None:
         return None
 
 
-def _keep_carets_and_drives(text: str, href: str) -> str:
+def _keep_carets_and_drives(text: str, href: str, drive: re.Pattern[str]) -> str:
     """Parse ``text``, whose result is ``href``, with stand-ins where that can make a difference."""
-    ups = len(_UP.findall(text)) if _DRIVE_SEGMENT.search(text) else 0
+    ups = len(_UP.findall(text)) if drive.search(text) else 0
     if not ups and "^" not in text:
         return href
     caret, guard = [chr(code) for code in _STAND_INS if chr(code) not in text][:2]
     # Each `..` has a guard to remove in place of the drive; those that are left go afterwards.
-    guarded = _DRIVE_SEGMENT.sub(rf"\1{('/' + guard) * ups}", text.replace("^", caret))
+    guarded = drive.sub(rf"\1{('/' + guard) * ups}", text.replace("^", caret))
     url = _parse(guarded)
     if url is None:
         return href

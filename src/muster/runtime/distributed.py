@@ -24,7 +24,7 @@ from muster.config.settings import Settings
 from muster.discovery.base import Discovery
 from muster.discovery.open import open_discovery
 from muster.discovery.records import INSTANCES, DeviceType, Instance, Transport, TransportType
-from muster.errors import ConflictError, MusterError, NotRegisteredError
+from muster.errors import ConfigError, ConflictError, MusterError, NotRegisteredError
 from muster.log import facts
 from muster.names import EndpointId, check_name
 from muster.runtime.choosers import RouterMode
@@ -65,9 +65,9 @@ class DistributedRuntime:
 
     Args:
         event_loop: Accepted so that calls from Dynamo carry over; it is always the running one.
-        discovery_backend: Overrides the setting (``file``, ``memory``/``mem``).
-        request_plane: Overrides the setting (``tcp``).
-        settings: All settings; read from the environment if left out.
+        discovery_backend: Overrides the environment (``file``, ``memory``/``mem``).
+        request_plane: Overrides the environment (``tcp``).
+        settings: All settings, instead of reading them from the environment.
         discovery: A registry to use instead of opening the configured one; it is closed with the
             runtime.
         handle_signals: Whether signals shut the runtime down.
@@ -87,11 +87,13 @@ class DistributedRuntime:
         handle_signals: bool = True,
     ) -> None:
         del event_loop
-        if settings is None or discovery_backend or request_plane:
+        if settings is None:
             backend = {"mem": "memory"}.get(discovery_backend or "", discovery_backend)
-            settings = settings or Settings.load(
+            settings = Settings.load(
                 flags={"discovery.backend": backend, "request_plane.plane": request_plane}
             )
+        elif discovery_backend is not None or request_plane is not None:
+            raise ConfigError("give either settings or discovery_backend and request_plane")
         self.settings = settings
         self.discovery = discovery or open_discovery(settings.discovery)
         self.metadata = MetadataArtifactRegistry()
