@@ -40,7 +40,7 @@ interop: $(READY) ## The same wire, with a real ai-dynamo on the other end (inst
 	@PEER=$(PEER) $(BIN)/pytest -q tests/interop
 
 bench: $(READY) ## Short form of every benchmark, beside the peer
-	@$(BIN)/python benchmarks/run.py
+	@PEER=$(PEER) $(BIN)/python benchmarks/run.py
 
 docs: $(READY) ## Write docs/reference from the code
 	@$(BIN)/python -m muster.cli.reference docs/reference
