@@ -6,7 +6,8 @@ Ada; the rules here are where Rust's ``url`` crate, which Dynamo uses, decides d
 
 - ``^`` in a path, and a space that ends an opaque path, stay as they are;
 - ``..`` does not remove a segment that looks like a Windows drive (``C:``, ``C|``);
-- a file URL has no empty first segments, no host before a drive, and keeps ``file:///C|``;
+- a file URL has no empty first segments, no host before a drive, and keeps ``file:///C|``
+  unless ``..`` leads there (``file:///../C|``); a drive may end with a backslash in any scheme;
 - ``xn--`` alone is no label of a host; a port may be followed by a backslash.
 
 The first two cannot be seen in Ada's result, so stand-ins are parsed in place of what it would
@@ -34,9 +35,13 @@ _DRIVE_SEGMENT_ELSEWHERE = re.compile(r"(?<=/)([A-Za-z][:|](?:\\[^/?#]*+)?)(?=/)
 _UP = re.compile(r"[/\\](?:\.|%2e){2}", re.IGNORECASE)
 _FILE = re.compile(r"file://([^/?#]*)(/+)(.*)", re.DOTALL)
 _DRIVE = re.compile(r"[A-Za-z]:(?:[/?#]|$)")
-_DRIVE_WITH_BAR = re.compile(
-    r"file:[/\\]{2}(?:localhost)?[/\\](?:(?:\.|%2e)[/\\])*[A-Z]\|(?:[/\\?#]|$)", re.IGNORECASE
+_AFTER_HOST = re.compile(
+    r"file:[/\\]{2}(?![A-Z][:|](?:[/\\?#]|$))[^/\\?#]*[/\\]([^?#]*)", re.IGNORECASE
 )
+_SEPARATOR = re.compile(r"[/\\]")
+_DOT = re.compile(r"\.|%2e", re.IGNORECASE)
+_DOTS = re.compile(r"(?:\.|%2e){2}", re.IGNORECASE)
+_DRIVE_OR_BAR = re.compile(r"[A-Za-z][:|]")
 _OPAQUE = re.compile(r"([^:]*:(?!/)[^?#]*)%20([?#].*)", re.DOTALL)
 _SPACE_AT_END = re.compile(r"[^?#]* [?#]")
 _PATH = re.compile(r"[^:]*:(?://[^/?#]*|/\.(?=//))?([^?#]*)")
@@ -108,8 +113,28 @@ def _file_url(text: str, href: str) -> str:
     if match is None:
         return href
     host, slashes, path = match.groups()
+    if not host and _keeps_bar(text):
+        path = f"{path[0]}|{path[2:]}"
     if len(slashes) == 1 and _DRIVE.match(path):
         host = ""
-    if _DRIVE_WITH_BAR.match(text):
-        path = f"{path[0]}|{path[2:]}"
     return f"file://{host}/{path}"
+
+
+def _keeps_bar(text: str) -> bool:
+    """Whether the path of a file URL without a host begins with a drive that stays ``C|``.
+
+    It does unless more ``..`` than segments came before it: to Rust the nothing between the host's
+    slash and the path's is a segment too, so such a drive is only the first once that is removed.
+    """
+    match = _AFTER_HOST.match(text)
+    if match is None:
+        return False
+    segments = [""]
+    for segment in _SEPARATOR.split(match.group(1)):
+        if _DRIVE_OR_BAR.fullmatch(segment):
+            return segment[1] == "|" and bool(segments) and not any(segments)
+        if _DOTS.fullmatch(segment):
+            del segments[-1:]
+        elif not _DOT.fullmatch(segment):
+            segments.append(segment)
+    return False

@@ -2,5 +2,5 @@
 
 Parsing is llhttp's (through ``httptools``); what is here is the state around it: limits, deadlines,
 keep-alive, pipelining, flow control and telling a handler at once that its client has gone. It
-knows nothing of models or of the API. Why not aiohttp's server: see ``docs/decisions/0005-http-server.md``.
+knows nothing of models or of the API. Why not aiohttp's server: see ``docs/decisions/0004-http-server.md``.
 """
