@@ -175,6 +175,10 @@ _PATHS = (
     *("/a\tb", "/a\n", "/C:/x", "/c|/y", "/~;,=:@&'()*!$+", "/\x7f", "/a%00", "?a/b", "#a/b"),
     *("/[x]", "/./a", "/a/.", "/a;b", "//x//y", "/a?", "/a#", "/a?^#^", "\u3000/z"),
 )
+_SEGMENTS = (
+    *("a", "C:", "C|", "..", "..", "..", ".", "%2e%2E", ".%2e", "%2e", "", "", "C:\\a", "a\\b"),
+    *("C|\\a\\b", "\\..", "x^y", "CC:", "C:^", "%43:", "é", " ", "\t..", "\ue000"),
+)
 
 _Object = list[list[Any]]
 """Members as ``[key, node]``; an array is a tuple-free ``_Array``, a leaf is a ``str``."""
@@ -219,6 +223,8 @@ class CardMutator:
         """A location as some card might have it: a URL, nearly one, or a path."""
         pick = self._random.choice
         text = pick(_SCHEMES) + pick(_SEPARATORS) + pick(_HOSTS) + pick(_PATHS)
+        if self._random.random() < 0.2:
+            text += "".join(f"/{pick(_SEGMENTS)}" for _ in range(self._random.randrange(7)))
         if self._random.random() < 0.3:
             text += pick(_PATHS)
         edge = self._random.random()
