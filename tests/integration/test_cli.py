@@ -7,14 +7,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from muster.model.card import ModelDeploymentCard
 from muster.testing.site import Site, wait_until
-from muster.testing.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -28,19 +26,6 @@ def muster(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
         timeout=60,
         env={"PATH": "/usr/bin:/bin", "HOME": "/nonexistent"} | environment,
     )
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with Site(tmp_path) as site:
-        yield site
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    directory = tmp_path / "model"
-    directory.mkdir()
-    return write_tiny_model(directory)
 
 
 def test_help_lists_the_commands() -> None:

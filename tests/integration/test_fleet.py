@@ -37,13 +37,6 @@ SURFACES = ModelType.Chat | ModelType.Completions
 
 
 @pytest.fixture
-def model(tmp_path: Path) -> Path:
-    directory = tmp_path / "model"
-    directory.mkdir()
-    return write_tiny_model(directory)
-
-
-@pytest.fixture
 def other_model(tmp_path: Path) -> Path:
     directory = tmp_path / "other"
     directory.mkdir()

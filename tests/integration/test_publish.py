@@ -37,13 +37,6 @@ from muster.testing.tiny_model import write_tiny_model
 SURFACES = ModelType.Chat | ModelType.Completions
 
 
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    directory = tmp_path / "model"
-    directory.mkdir()
-    return write_tiny_model(directory)
-
-
 class Worker:
     """A runtime with a status server, on a registry that can be made to fail."""
 

@@ -7,31 +7,16 @@ import signal
 import threading
 import time
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from muster.testing.site import Site, wait_until
-from muster.testing.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.timeout(120)
 
 SLOW = ("--speedup-ratio", "0.2")
 FAST = ("--speedup-ratio", "0")
-
-
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Site]:
-    with Site(tmp_path) as site:
-        yield site
-
-
-@pytest.fixture
-def model(tmp_path: Path) -> Path:
-    directory = tmp_path / "model"
-    directory.mkdir()
-    return write_tiny_model(directory)
 
 
 def test_a_worker_killed_mid_stream_gives_an_error_event_and_a_503_that_says_why(
