@@ -17,6 +17,9 @@ change: private characters, which mean nothing in a URL and are always percent-e
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from itertools import islice
+from urllib.parse import quote
 
 import ada_url
 
@@ -90,7 +93,7 @@ def _keep_carets_and_drives(text: str, href: str, drive: re.Pattern[str]) -> str
     ups = len(_UP.findall(text)) if drive.search(text) else 0
     if not ups and "^" not in text:
         return href
-    caret, guard = [chr(code) for code in _STAND_INS if chr(code) not in text][:2]
+    caret, guard = islice(_stand_ins(text), 2)
     # Each `..` has a guard to remove in place of the drive; those that are left go afterwards.
     guarded = drive.sub(rf"\1{('/' + guard) * ups}", text.replace("^", caret))
     url = _parse(guarded)
@@ -103,9 +106,15 @@ def _keep_carets_and_drives(text: str, href: str, drive: re.Pattern[str]) -> str
     return _restore(head, caret, "%5E") + at + _restore(_restore(tail, f"/{guard}", ""), caret, "^")
 
 
+def _stand_ins(text: str) -> Iterator[str]:
+    """Characters that ``text`` has neither plain nor percent-encoded."""
+    for char in map(chr, _STAND_INS):
+        if char not in text and quote(char) not in text:
+            yield char
+
+
 def _restore(href: str, stand_in: str, original: str) -> str:
-    encoded = "".join(f"%{byte:02X}" if byte >= 0x80 else chr(byte) for byte in stand_in.encode())
-    return href.replace(encoded, original)
+    return href.replace(quote(stand_in), original)
 
 
 def _file_url(text: str, href: str) -> str:

@@ -39,6 +39,7 @@ def test_urls_are_spelled_the_whatwg_way(text: str, normalised: str) -> None:
     [
         ("http://h/a^b", "http://h/a^b"),
         ("http://h/a^b%5E", "http://h/a^b%5E"),
+        ("http://h/^%EE%80%80\ue000", "http://h/^%EE%80%80%EE%80%80"),
         ("http://u^:p^@h/a^?^#^", "http://u%5E:p%5E@h/a^?^#^"),
         ("mx: ?q", "mx: ?q"),
         ("mx:a%20?q", "mx:a%20?q"),
