@@ -42,8 +42,16 @@ def completion_scoring(request: CompletionRequest) -> Scoring | None:
     return Scoring(top=request.logprobs, asked=request.logprobs)
 
 
-def room_for(model: ServedModel, prompt_tokens: int, wanted: int | None) -> int:
+def room_for(
+    model: ServedModel, prompt_tokens: int, wanted: int | None, *, param: str = "messages"
+) -> int:
     """How many tokens the reply may have: what is wanted, within what the context has left.
+
+    Args:
+        model: The model.
+        prompt_tokens: Length of the prompt.
+        wanted: What the client wants; ``None`` if it does not say.
+        param: Which field of the request the prompt is made of, for the error.
 
     Raises:
         ApiError: 400 if the prompt leaves no room; the message says both numbers.
@@ -57,7 +65,7 @@ def room_for(model: ServedModel, prompt_tokens: int, wanted: int | None) -> int:
             400,
             f"The prompt has {prompt_tokens} tokens; the context length of the model "
             f"`{model.name}` is {limit} tokens, reply included. Shorten the prompt.",
-            param="messages",
+            param=param,
             slug="context_length_exceeded",
         )
     return left if wanted is None else min(wanted, left)
@@ -72,7 +80,8 @@ def chat_request(
         ApiError: 400 if the prompt leaves no room in the model's context.
     """
     wanted = request.max_completion_tokens or request.max_tokens
-    return _engine_request(request, model, token_ids, wanted, scoring, best_of=None)
+    room = room_for(model, len(token_ids), wanted)
+    return _engine_request(request, model, token_ids, room, scoring, best_of=None)
 
 
 def completion_request(
@@ -83,24 +92,24 @@ def completion_request(
     Raises:
         ApiError: 400 if the prompt leaves no room in the model's context.
     """
-    return _engine_request(
-        request, model, token_ids, request.max_tokens, scoring, best_of=request.best_of
-    )
+    room = room_for(model, len(token_ids), request.max_tokens, param="prompt")
+    return _engine_request(request, model, token_ids, room, scoring, best_of=request.best_of)
 
 
 def _engine_request(
     request: GenerationRequest,
     model: ServedModel,
     token_ids: list[int],
-    wanted: int | None,
+    max_tokens: int,
     scoring: Scoring | None,
     *,
     best_of: int | None,
 ) -> EngineRequest:
-    eos_token_ids = model.preprocessor.eos_token_ids
+    # Asked to ignore them, the engine is not even told of them, as the peer's is not.
+    eos_token_ids = () if request.ignore_eos else model.preprocessor.eos_token_ids
     stop = request.stop
     conditions = StopConditions(
-        max_tokens=room_for(model, len(token_ids), wanted),
+        max_tokens=max_tokens,
         stop=([stop] if isinstance(stop, str) else stop) or None,
         stop_token_ids=request.stop_token_ids or None,
         min_tokens=request.min_tokens,

@@ -88,3 +88,20 @@ def test_the_canonical_name_and_the_eos_ids_go_to_the_engine(model: ScriptedMode
 def test_best_of_goes_to_the_engine(model: ScriptedModel) -> None:
     prepared = prepare.completion_request(completion(best_of=3, n=2), model.served, [1], None)
     assert (prepared.sampling_options.best_of, prepared.sampling_options.n) == (3, 2)
+
+
+def test_an_engine_that_is_to_ignore_eos_is_not_told_of_it(model: ScriptedModel) -> None:
+    asked = prepare.chat_request(chat(ignore_eos=True, stop=["x"]), model.served, [1], None)
+    assert asked.eos_token_ids == []
+    assert asked.stop_conditions.stop_token_ids_hidden is None
+    assert asked.stop_conditions.stop == ["x"]
+    assert asked.stop_conditions.ignore_eos is True
+
+
+def test_an_overlong_prompt_names_the_field_it_came_from(model: ScriptedModel) -> None:
+    served = dataclasses.replace(model.served, context_length=2)
+    with pytest.raises(ApiError) as chatted:
+        prepare.chat_request(chat(), served, [1, 2], None)
+    with pytest.raises(ApiError) as completed:
+        prepare.completion_request(completion(), served, [1, 2], None)
+    assert (chatted.value.param, completed.value.param) == ("messages", "prompt")
