@@ -8,7 +8,8 @@ Ada; the rules here are where Rust's ``url`` crate, which Dynamo uses, decides d
 - ``..`` does not remove a segment that looks like a Windows drive (``C:``, ``C|``);
 - a file URL has no empty first segments, no host before a drive, and keeps ``file:///C|``
   unless ``..`` leads there (``file:///../C|``); a drive may end with a backslash in any scheme;
-- ``xn--`` alone is no label of a host; a port may be followed by a backslash.
+- a host whose labels say nothing in punycode, or break the bidi rule, makes no URL;
+- a port may be followed by a backslash, and ``:@`` by no host if the scheme needs none.
 
 The first two cannot be seen in Ada's result, so stand-ins are parsed in place of what it would
 change: private characters, which mean nothing in a URL and are always percent-encoded.
@@ -23,6 +24,8 @@ from urllib.parse import quote
 
 import ada_url
 
+from muster.model.host_name import is_host_name
+
 __all__ = ["last_segment", "parse_url", "url_path"]
 
 _HOST_SCHEMES = ("http:", "https:", "ws:", "wss:", "ftp:", "file:")
@@ -30,8 +33,10 @@ _HOST_SCHEMES = ("http:", "https:", "ws:", "wss:", "ftp:", "file:")
 _STAND_INS = range(0xE000, 0xF8FF)
 _EDGE = "".join(map(chr, range(0x21)))
 _DROPPED = re.compile(r"[\t\n\r]")
-_EMPTY_PUNYCODE = re.compile(r"(^|\.)xn--(\.|$)")
-_PORT_AND_BACKSLASH = re.compile(r"([^:/?#\\]*://[^/?#\\]*:[0-9]*)(?=\\)")
+_EMPTY_LOGIN_AND_HOST = re.compile(
+    r"(?!(?:https?|wss?|ftp|file):)([^:/?#\\]*://)(?::@(?=[/?#]|$)|@$)", re.IGNORECASE
+)
+_PORT_AND_BACKSLASH = re.compile(r"([^:/?#\\]*://(?:[^/?#]*@)?[^/?#\\@]*:[0-9]*)(?=\\)")
 _DRIVE_SEGMENT = re.compile(r"(?<=[/\\])([A-Za-z][:|])(?=[/\\])")
 _DRIVE_SEGMENT_ELSEWHERE = re.compile(r"(?<=/)([A-Za-z][:|](?:\\[^/?#]*+)?)(?=/)")
 """In a scheme of no host, where a backslash separates nothing but still ends a drive."""
@@ -55,10 +60,11 @@ def parse_url(text: str) -> str | None:
     text = _DROPPED.sub("", text.strip(_EDGE))
     if _parse(text) is None:
         text = _PORT_AND_BACKSLASH.sub(r"\1/", text, count=1)
+        text = _EMPTY_LOGIN_AND_HOST.sub(r"\1", text, count=1)
     url = _parse(text)
     if url is None:
         return None
-    if url.protocol in _HOST_SCHEMES and _EMPTY_PUNYCODE.search(url.hostname):
+    if url.protocol in _HOST_SCHEMES and not is_host_name(url.hostname):
         return None
     drive = _DRIVE_SEGMENT if url.protocol in _HOST_SCHEMES else _DRIVE_SEGMENT_ELSEWHERE
     href = _keep_carets_and_drives(text, url.href, drive)

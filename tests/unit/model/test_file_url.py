@@ -61,6 +61,9 @@ def test_urls_are_spelled_the_whatwg_way(text: str, normalised: str) -> None:
         ("data:///C:\\a\\b/x/../..", "data:///C:\\a\\b/"),
         ("file:///C:\\a\\b/../..", "file:///C:/"),
         ("hf://h:1\\a", "hf://h:1/\\a"),
+        ("hf://u\\:p@h:1\\a", "hf://u%5C:p@h:1/\\a"),
+        ("hf://:@/a", "hf:///a"),
+        ("hf://@", "hf://"),
         ("data://xn--/./a", "data://xn--/a"),
     ],
 )
@@ -68,9 +71,15 @@ def test_where_the_url_crate_differs_it_decides(text: str, normalised: str) -> N
     assert parse_url(text) == normalised
 
 
-@pytest.mark.parametrize("text", ["http://xn--/a", "ws://a.xn--.b/"])
-def test_an_empty_punycode_label_makes_a_path(text: str) -> None:
+@pytest.mark.parametrize("text", ["http://:@/a", "file://:@/a", "hf://u@/a", "hf://@/a", "hf://:1"])
+def test_a_login_or_port_without_a_host_makes_a_path(text: str) -> None:
     assert parse_url(text) is None
+
+
+@pytest.mark.parametrize("host", ["xn--", "a.xn--.b", "xn--a", "1.\u05d0"])
+def test_a_host_that_is_no_name_makes_a_path(host: str) -> None:
+    assert parse_url(f"http://{host}/a") is None
+    assert parse_url(f"hf://{host}/a") is not None
 
 
 @pytest.mark.parametrize(
