@@ -75,6 +75,11 @@ class DiscoverySettings:
         env="DYN_FILE_KV",
         help="Directory of the file registry; by default dynamo_store_kv in the temporary directory.",
     )
+    temporary_directory: Path = setting(
+        Path("/tmp"),  # noqa: S108 - where Dynamo's processes look, too
+        env="TMPDIR",
+        help="The temporary directory. As for Dynamo, TEMP and TMP do not count.",
+    )
     file_ttl_s: float = setting(
         10.0,
         env="MUSTER_FILE_TTL_SECS",

@@ -13,7 +13,6 @@ import atexit
 import contextlib
 import os
 import secrets
-import tempfile
 import threading
 from collections.abc import AsyncIterator
 
@@ -46,8 +45,7 @@ class FileDiscovery:
 
     Args:
         settings: ``file_root`` (absolute or relative to the working directory; by default
-            ``dynamo_store_kv`` in the system's temporary directory, and an empty ``TMPDIR`` counts
-            as unset), ``file_ttl_s`` and ``poll_interval_s``.
+            ``dynamo_store_kv`` in ``temporary_directory``), ``file_ttl_s`` and ``poll_interval_s``.
         clock: The times.
     """
 
@@ -178,14 +176,9 @@ class FileDiscovery:
         self._watcher.start()
 
     def _root(self) -> str:
-        if self._settings.file_root is not None:
-            return str(self._settings.file_root.absolute())
-        try:
-            return f"{tempfile.gettempdir()}/{DEFAULT_DIRECTORY}"
-        except OSError as error:
-            raise DiscoveryError(
-                f"there is no temporary directory: {error}", hint="set DYN_FILE_KV"
-            ) from error
+        settings = self._settings
+        root = settings.file_root or settings.temporary_directory / DEFAULT_DIRECTORY
+        return str(root.absolute())
 
 
 def _file_name(key: str) -> str:

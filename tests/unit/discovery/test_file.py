@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -18,7 +17,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 
 from muster.clock import SYSTEM_CLOCK, Clock
-from muster.config.settings import DiscoverySettings
+from muster.config.settings import DiscoverySettings, Settings
 from muster.discovery.base import Change, Discovery, Watch
 from muster.discovery.file import FileDiscovery
 from muster.discovery.records import INSTANCES, MODELS
@@ -585,20 +584,18 @@ def test_a_forked_child_does_not_remove_its_parents_records(
     run(body())
 
 
-def test_an_empty_tmpdir_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TMPDIR", "")
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    root = Path(FileDiscovery(DiscoverySettings())._root())
-    assert root.is_absolute()
-    assert root.name == "dynamo_store_kv"
-
-
-def test_tmpdir_is_where_the_default_registry_lies(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setenv("TMPDIR", str(tmp_path))
-    monkeypatch.setattr(tempfile, "tempdir", None)
-    assert Path(FileDiscovery(DiscoverySettings())._root()) == tmp_path / "dynamo_store_kv"
+@pytest.mark.parametrize(
+    ("environ", "root"),
+    [
+        ({}, "/tmp/dynamo_store_kv"),
+        ({"TMPDIR": ""}, "/tmp/dynamo_store_kv"),
+        ({"TMPDIR": "/scratch"}, "/scratch/dynamo_store_kv"),
+        ({"TEMP": "/elsewhere", "TMP": "/elsewhere"}, "/tmp/dynamo_store_kv"),
+        ({"TMPDIR": "/scratch", "DYN_FILE_KV": "/kv"}, "/kv"),
+    ],
+)
+def test_the_registry_lies_where_dynamo_looks(environ: dict[str, str], root: str) -> None:
+    assert FileDiscovery(Settings.load(environ=environ).discovery)._root() == root
 
 
 def test_an_unused_registry_leaves_no_trace(settings: DiscoverySettings, tmp_path: Path) -> None:
