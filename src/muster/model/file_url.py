@@ -34,7 +34,7 @@ _STAND_INS = range(0xE000, 0xF8FF)
 _EDGE = "".join(map(chr, range(0x21)))
 _DROPPED = re.compile(r"[\t\n\r]")
 _EMPTY_LOGIN_AND_HOST = re.compile(
-    r"(?!(?:https?|wss?|ftp|file):)([^:/?#\\]*://)(?::@(?=[/?#]|$)|@$)", re.IGNORECASE
+    r"^(?!(?:https?|wss?|ftp|file):)([^:/?#\\]*://)(?::@(?=[/?#]|$)|@$)", re.IGNORECASE
 )
 _PORT_AND_BACKSLASH = re.compile(r"([^:/?#\\]*://(?:[^/?#]*@)?[^/?#\\@]*:[0-9]*)(?=\\)")
 _DRIVE_SEGMENT = re.compile(r"(?<=[/\\])([A-Za-z][:|])(?=[/\\])")
