@@ -27,7 +27,8 @@ from muster.errors import (
 )
 from muster.model.card import ModelDeploymentCard
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publish import Publication, register_model, unregister_model
+from muster.model.publish import register_model, unregister_model
+from muster.model.publisher import Publication
 from muster.runtime import DistributedRuntime, Endpoint
 from muster.testing.fragile import FragileDiscovery
 from muster.testing.loops import run
@@ -263,6 +264,21 @@ def test_a_registration_the_registry_refuses_leaves_nothing_served(model: Path) 
             assert at.runtime.metadata.is_empty()
             at.discovery.broken = set()
             assert await at.all_served((await at.register(model)).card)
+
+    run(scenario())
+
+
+def test_a_registration_that_is_called_off_leaves_nothing_served(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            at.discovery.hanging.set()
+            task = asyncio.create_task(at.register(model))
+            while at.runtime.metadata.is_empty():  # noqa: ASYNC110 - a registry tells nobody
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert at.runtime.metadata.is_empty()
 
     run(scenario())
 

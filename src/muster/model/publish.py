@@ -3,51 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
-import weakref
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import msgspec
 
-from muster.discovery.records import MODELS, ModelRecord, instance_key
-from muster.errors import (
-    ConflictError,
-    DiscoveryError,
-    InvalidArgument,
-    MusterError,
-    NotRegisteredError,
-)
-from muster.log import facts
+from muster.errors import InvalidArgument
 from muster.model.card import ModelDeploymentCard
-from muster.model.group import name_in
 from muster.model.hub_cache import find_model
 from muster.model.lora import LoraInfo
 from muster.model.media import MediaDecoder, MediaFetcher
 from muster.model.model_type import ModelInput, ModelType, WorkerType
+from muster.model.publisher import Publication, Publisher
 from muster.model.router_config import RouterConfig
 from muster.model.runtime_config import ModelRuntimeConfig
-from muster.model.self_host import HostedCard, point_at_hub, self_hosted, with_extra_files
 from muster.model.tensor_config import TensorModelConfig
-from muster.names import EndpointId, slugify
-from muster.runtime import DistributedRuntime, Endpoint
-from muster.runtime.metadata_registry import MetadataOwner
+from muster.names import slugify
+from muster.runtime import Endpoint
 
-__all__ = ["Publication", "register_model", "unregister_model"]
-
-logger = logging.getLogger(__name__)
+__all__ = ["register_model", "unregister_model"]
 
 _DEFAULT_BLOCK_SIZE = 16
 _NO_FILES = ModelType.TensorBased | ModelType.Images | ModelType.Videos | ModelType.Realtime
-
-
-class Publication(msgspec.Struct, frozen=True):
-    """A registered model: its card as published, and its record's key."""
-
-    card: ModelDeploymentCard
-    key: str
 
 
 async def register_model(
@@ -161,160 +139,6 @@ async def unregister_model(endpoint: Endpoint, lora_name: str | None = None) -> 
     """
     slug = slugify(lora_name) if lora_name is not None else None
     await Publisher.of(endpoint.runtime).withdraw(endpoint.id(), slug)
-
-
-class Publisher:
-    """What one runtime has published; use ``of`` to get it."""
-
-    _by_runtime: ClassVar[weakref.WeakKeyDictionary[DistributedRuntime, Publisher]] = (
-        weakref.WeakKeyDictionary()
-    )
-
-    def __init__(self, runtime: DistributedRuntime) -> None:
-        # The runtime keeps the publisher through its shutdown hook; the reverse must not keep it.
-        self._runtime_ref = weakref.ref(runtime)
-        self._published: dict[MetadataOwner, Publication] = {}
-        self._lock = asyncio.Lock()
-        runtime.on_withdraw(self.withdraw_all)
-
-    @classmethod
-    def of(cls, runtime: DistributedRuntime) -> Publisher:
-        """The publisher of a runtime."""
-        found = cls._by_runtime.get(runtime)
-        if found is None:
-            found = cls._by_runtime[runtime] = cls(runtime)
-        return found
-
-    @property
-    def _runtime(self) -> DistributedRuntime:
-        runtime = self._runtime_ref()
-        if runtime is None:
-            raise DiscoveryError("the runtime is gone")
-        return runtime
-
-    async def publish(
-        self, card: ModelDeploymentCard, endpoint: EndpointId, *, directory: Path | None
-    ) -> Publication:
-        """Publish ``card``, serving its files if ``directory`` is given; see ``register_model``."""
-        runtime = self._runtime
-        lora_slug = slugify(card.lora.name) if card.lora is not None else None
-        owner = MetadataOwner(runtime.instance_id, endpoint, lora_slug)
-        await runtime.start()
-        async with self._lock:
-            hosted = await self._host(card, endpoint, lora_slug, directory)
-            key = _record_key(owner)
-            await self._check_endpoint(hosted.card, endpoint, owner)
-            if owner in self._published:
-                return self._repeat(self._published[owner], hosted.card)
-            try:
-                for metadata_key, artifact in hosted.entries.items():
-                    runtime.metadata.register(owner, metadata_key, artifact)
-                await runtime.discovery.register(MODELS, key, _record(hosted.card, owner).to_json())
-            except MusterError:
-                runtime.metadata.unregister_for_owner(owner)
-                raise
-            publication = Publication(hosted.card, key)
-            self._published[owner] = publication
-        logger.info(
-            "model registered",
-            extra=facts(
-                model=hosted.card.display_name,
-                endpoint=str(endpoint),
-                mdcsum=hosted.card.mdcsum(),
-                files_served=len(hosted.entries),
-            ),
-        )
-        return publication
-
-    async def _host(
-        self,
-        card: ModelDeploymentCard,
-        endpoint: EndpointId,
-        lora_slug: str | None,
-        directory: Path | None,
-    ) -> HostedCard:
-        """The card as it goes out, and the files to serve for it."""
-        base_url = self._runtime.status_url
-        if directory is not None and base_url is None:
-            logger.warning(
-                "self_host_metadata is ON but DYN_SYSTEM_PORT is unset; falling back to "
-                "shared-storage MDC. Set DYN_SYSTEM_PORT (e.g. 9090) to enable self-hosting, or set "
-                "DYN_SELF_HOST_METADATA=0 to silence this warning."
-            )
-        hosted = HostedCard(card, {})
-        if directory is not None and base_url is not None:
-            whole = await asyncio.to_thread(with_extra_files, card, directory)
-            hosted = self_hosted(whole, base_url=base_url, endpoint=endpoint, lora_slug=lora_slug)
-        if card.source_path is not None and not await asyncio.to_thread(
-            Path(card.source_path).exists
-        ):
-            hosted = HostedCard(point_at_hub(hosted.card), hosted.entries)
-        return hosted
-
-    def _repeat(self, published: Publication, card: ModelDeploymentCard) -> Publication:
-        """The same registration again changes nothing; another one is refused."""
-        if published.card.to_json_str() != card.to_json_str():
-            raise ConflictError(
-                f"{card.display_name!r} is registered already with another card "
-                f"(mdcsum {published.card.mdcsum()}, now {card.mdcsum()})",
-                hint="unregister it first",
-            )
-        return published
-
-    async def _check_endpoint(
-        self, card: ModelDeploymentCard, endpoint: EndpointId, owner: MetadataOwner
-    ) -> None:
-        """Refuse a second base model at one endpoint, whoever registered the first."""
-        if owner.lora_slug is not None:
-            return
-        for value in (await self._runtime.discovery.list(MODELS, str(endpoint))).values():
-            try:
-                record = ModelRecord.from_json(value)
-            except DiscoveryError:
-                continue
-            other = name_in(record)
-            if record.model_suffix is None and other != card.display_name:
-                raise ConflictError(
-                    f"Cannot register model {card.display_name!r} on endpoint '{endpoint}': "
-                    f"a different model {other!r} is already registered there",
-                    hint="serve it at an endpoint of its own",
-                )
-
-    async def withdraw(self, endpoint: EndpointId, lora_slug: str | None) -> None:
-        """Withdraw one registration; see ``unregister_model``."""
-        owner = MetadataOwner(self._runtime.instance_id, endpoint, lora_slug)
-        async with self._lock:
-            publication = self._published.get(owner)
-            if publication is None:
-                raise NotRegisteredError(f"no model is registered at {owner} by this process")
-            await self._runtime.discovery.deregister(MODELS, publication.key)
-            self._runtime.metadata.unregister_for_owner(owner)
-            del self._published[owner]
-        logger.info("model withdrawn", extra=facts(model=publication.card.display_name))
-
-    async def withdraw_all(self) -> None:
-        """Withdraw everything; what the registry lost already counts as withdrawn."""
-        for owner in [*self._published]:
-            try:
-                await self.withdraw(owner.endpoint, owner.lora_slug)
-            except NotRegisteredError:
-                self._runtime.metadata.unregister_for_owner(owner)
-
-
-def _record_key(owner: MetadataOwner) -> str:
-    key = instance_key(owner.endpoint, owner.connection_id)
-    return f"{key}/{owner.lora_slug}" if owner.lora_slug else key
-
-
-def _record(card: ModelDeploymentCard, owner: MetadataOwner) -> ModelRecord:
-    return ModelRecord(
-        namespace=owner.endpoint.namespace,
-        component=owner.endpoint.component,
-        endpoint=owner.endpoint.name,
-        instance_id=owner.connection_id,
-        card_json=msgspec.Raw(card.to_json_str().encode()),
-        model_suffix=owner.lora_slug,
-    )
 
 
 def _check_arguments(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextlib import AbstractAsyncContextManager
 
 from muster.discovery.base import Discovery, Watch
@@ -13,6 +14,8 @@ __all__ = ["FragileDiscovery"]
 class FragileDiscovery:
     """Passes calls on to another registry, but refuses those named in ``broken``.
 
+    While ``hanging`` is set, ``register`` does not return.
+
     Args:
         inner: The registry that works.
     """
@@ -20,6 +23,7 @@ class FragileDiscovery:
     def __init__(self, inner: Discovery) -> None:
         self._inner = inner
         self.broken: set[str] = set()
+        self.hanging = asyncio.Event()
 
     def _check(self, call: str, bucket: str) -> None:
         if call in self.broken or f"{call} {bucket}" in self.broken:
@@ -33,6 +37,8 @@ class FragileDiscovery:
     async def register(self, bucket: str, key: str, value: bytes, *, create: bool = False) -> None:
         """As the inner registry, unless ``register`` (or ``register <bucket>``) is broken."""
         self._check("register", bucket)
+        if self.hanging.is_set():
+            await asyncio.get_running_loop().create_future()
         await self._inner.register(bucket, key, value, create=create)
 
     async def deregister(self, bucket: str, key: str) -> None:

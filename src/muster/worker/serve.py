@@ -11,7 +11,8 @@ from muster.config.settings import Settings
 from muster.llm.protocol import Engine
 from muster.model.hub_cache import find_model
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publish import Publication, register_model
+from muster.model.publish import register_model
+from muster.model.publisher import Publication
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.runtime import DistributedRuntime
 
