@@ -187,6 +187,10 @@ def test_a_different_card_is_refused_with_its_reason_then_takes_over(
                 (refused,) = site.fleet.refusals()
                 assert (refused.model, refused.state) == ("tiny", "refused")
                 assert "mdcsum" in refused.message
+                status, health = await site.get("/health")
+                assert (status, health["status"]) == (200, "degraded")
+                assert [entry["state"] for entry in health["models"]] == ["ready", "refused"]
+                assert health["models"][1]["mdcsum"] == refused.mdcsum
                 served = site.fleet.table.get("tiny")
                 assert served.context_length == 2048
                 for _ in range(4):
@@ -199,6 +203,7 @@ def test_a_different_card_is_refused_with_its_reason_then_takes_over(
             )
             assert await site.echo("second") == "second"
             assert site.fleet.refusals() == []
+            assert (await site.get("/health"))[1]["status"] == "healthy"
 
     run(scenario())
 

@@ -285,7 +285,11 @@ class Fleet:
                 message += f" (attempt {status.attempt}, next in {pause:.0f} s)"
             found.append(
                 ModelStatus(
-                    model=status.model, state=status.state, reason=status.code, message=message
+                    model=status.model,
+                    state=status.state,
+                    reason=status.code,
+                    message=message,
+                    mdcsum=status.mdcsum or "",
                 )
             )
         return found

@@ -26,12 +26,15 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
         state: One word: ``ready``, or what it is instead (``fetching``, ``failed``, ...).
         reason: Stable code for why it is not served; empty when it is.
         message: For people; empty when there is nothing to say.
+        mdcsum: Its card's digest; empty when the card could not be read. One name may have several
+            cards, of which one is served and the others are refused.
     """
 
     model: str
     state: str
     reason: str = ""
     message: str = ""
+    mdcsum: str = ""
 
 
 def _none() -> Sequence[ModelStatus]:
@@ -113,12 +116,19 @@ class ModelTable:
 
     def statuses(self) -> Sequence[ModelStatus]:
         """The served models, then the registered ones that are not served."""
-        ready = [ModelStatus(model=model.name, state="ready") for model in self._models.values()]
+        ready = [
+            ModelStatus(model=model.name, state="ready", mdcsum=model.mdc_sum or "")
+            for model in self._models.values()
+        ]
         return [*ready, *self.unserved()]
 
     def unserved(self) -> Sequence[ModelStatus]:
-        """Registered models that are not served."""
-        return [status for status in self._unserved() if status.model not in self._models]
+        """Registered models that are not served, among them other cards of a served one's name."""
+        return [status for status in self._unserved() if not self._serves(status)]
+
+    def _serves(self, status: ModelStatus) -> bool:
+        served = self._models.get(status.model)
+        return served is not None and status.mdcsum == (served.mdc_sum or "")
 
     def instances(self) -> Sequence[Instance]:
         """All instances in sight."""

@@ -73,3 +73,14 @@ def test_statuses_are_the_served_then_the_others(model: ScriptedModel) -> None:
     table = ModelTable(unserved=lambda: [failed, stale])
     table.add(named(model, "one"))
     assert table.statuses() == [ModelStatus(model="one", state="ready"), failed]
+
+
+def test_another_card_of_a_served_name_is_listed_beside_it(model: ScriptedModel) -> None:
+    other = ModelStatus(model="one", state="refused", reason="conflict", mdcsum="b" * 64)
+    unreadable = ModelStatus(model="one", state="refused", reason="card")
+    same = ModelStatus(model="one", state="fetching", mdcsum="a" * 64)
+    table = ModelTable(unserved=lambda: [other, unreadable, same])
+    table.add(dataclasses.replace(model.served, name="one", mdc_sum="a" * 64))
+    served = ModelStatus(model="one", state="ready", mdcsum="a" * 64)
+    assert table.statuses() == [served, other, unreadable]
+    assert table.get("one").name == "one"
