@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 setup: $(READY) ## Make the virtual environment
 
 demo: $(READY) ## A worker, a frontend with nothing but a cache, one chat (MODEL=dir to use your own)
-	@$(BIN)/muster demo $(if $(MODEL),--model-path $(MODEL))
+	@$(BIN)/muster demo $(if $(MODEL),--model-path "$(MODEL)")
 
 test: $(READY) ## All tests that need no peer
 	@$(BIN)/pytest -q -n 2 tests --ignore tests/interop

@@ -88,9 +88,9 @@ class Child:
             if found is not None:
                 return found
             if self._process.poll() is not None:
-                raise self._error(f"ended with exit code {self._process.returncode} before {what}")
+                raise self.fault(f"ended with exit code {self._process.returncode} before {what}")
             if time.monotonic() > deadline:
-                raise self._error(f"{what}: not within {timeout_s:g} s")
+                raise self.fault(f"{what}: not within {timeout_s:g} s")
             time.sleep(0.02)
 
     def find_event(self, message: str) -> dict[str, Any] | None:
@@ -108,7 +108,7 @@ class Child:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise self._error(f"did not end within {timeout_s:g} s of SIGTERM") from None
+            raise self.fault(f"did not end within {timeout_s:g} s of SIGTERM") from None
 
     def kill(self) -> None:
         """End it now; a no-op if it has ended."""
@@ -116,17 +116,25 @@ class Child:
             self._process.kill()
             self._process.wait()
 
-    def _error(self, what: str) -> ChildError:
+    def fault(self, what: str) -> ChildError:
+        """The error that says what it did wrong, with the end of its log."""
         tail = "".join(
             f"\n  | {line}" for line in self._log.read_text("utf-8", "replace").splitlines()[-15:]
         )
         return ChildError(f"the {self.name} {what}; its log ends:{tail}")
 
 
-def can_hide(directory: Path) -> bool:
-    """Whether a child can be started that does not see ``directory``: a Linux mount namespace."""
+def can_hide(directory: Path, *, needed: Path) -> bool:
+    """Whether a child can be started for which ``directory`` is empty: a Linux mount namespace.
+
+    Not if that would also hide ``needed``, or Python and Muster themselves.
+    """
+    check = (
+        "import os, sys, muster.cli.main; "
+        "sys.exit(bool(os.listdir(sys.argv[1])) or not os.path.isdir(sys.argv[2]))"
+    )
+    probe = [*_without(directory), sys.executable, "-c", check, str(directory), str(needed)]
     try:
-        probe = [*_without(directory), "true"]
         return subprocess.run(probe, capture_output=True, check=False, timeout=10).returncode == 0  # noqa: S603 - our own command
     except (OSError, subprocess.TimeoutExpired):
         return False

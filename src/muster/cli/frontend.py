@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from muster.cli.options import load_settings, registry_options, run_loop
-from muster.frontend.serve import serve_frontend
-from muster.frontend.server import Frontend
+
+if TYPE_CHECKING:
+    from muster.frontend.server import Frontend
 
 __all__ = ["command"]
 
@@ -39,6 +41,8 @@ def command(
     request_plane: str | None,
 ) -> None:
     """Find models in the registry, fetch and verify their files, and serve the OpenAI API."""
+    from muster.frontend.serve import serve_frontend
+
     settings = load_settings(
         http__host=http_host,
         http__port=http_port,

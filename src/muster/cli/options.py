@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from muster import log
-from muster.config.settings import Settings
+if TYPE_CHECKING:
+    from muster.config.settings import Settings
 
 __all__ = ["load_settings", "registry_options", "run_loop"]
 
@@ -33,6 +32,9 @@ def load_settings(**flags: Any) -> Settings:
     Raises:
         ConfigError: If one is wrong.
     """
+    from muster import log
+    from muster.config.settings import Settings
+
     settings = Settings.load(
         flags={name.replace("__", ".", 1): value for name, value in flags.items()}
     )
@@ -42,6 +44,8 @@ def load_settings(**flags: Any) -> Settings:
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:
     """Run a command's coroutine on uvloop where there is one."""
+    import asyncio
+
     try:
         import uvloop
     except ImportError:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from muster.cli.options import load_settings, registry_options, run_loop
 from muster.errors import ConfigError
-from muster.llm.protocol import Engine
-from muster.model.model_type import ModelType
-from muster.worker.serve import WorkerOptions, WorkerReport, serve_worker
+
+if TYPE_CHECKING:
+    from muster.llm.protocol import Engine
+    from muster.model.model_type import ModelType
+    from muster.worker.serve import WorkerReport
 
 __all__ = ["command"]
-
-_SURFACES = {"chat": ModelType.Chat, "completions": ModelType.Completions}
 
 
 @click.command()
@@ -65,6 +66,8 @@ def command(
     request_plane: str | None,
 ) -> None:
     """Serve an engine: register it, serve its model's metadata, answer requests until stopped."""
+    from muster.worker.serve import WorkerOptions, serve_worker
+
     settings = load_settings(
         discovery__backend=discovery_backend,
         request_plane__plane=request_plane,
@@ -108,14 +111,17 @@ def command(
 
 
 def _surfaces(text: str) -> ModelType:
+    from muster.model.model_type import ModelType
+
+    known = {"chat": ModelType.Chat, "completions": ModelType.Completions}
     surfaces = ModelType(0)
     for word in text.split(","):
-        if word.strip() not in _SURFACES:
+        if word.strip() not in known:
             raise ConfigError(
                 f"unknown endpoint type {word.strip()!r} in --endpoint-types {text!r}",
-                hint=f"known are {', '.join(_SURFACES)}",
+                hint=f"known are {', '.join(known)}",
             )
-        surfaces |= _SURFACES[word.strip()]
+        surfaces |= known[word.strip()]
     return surfaces
 
 
