@@ -217,6 +217,10 @@ CONFIGS = [
     *('{"max_position_embeddings":7,"s":"\n"}', '\ufeff\xa0{"max_position_embeddings":7}', "{,}"),
     *('{"text_config":null}', '{"a":1,"a":2}', '{"text_config":{},"text_config":{}}', "{a:-0}"),
     *("{max_position_embeddings:-0}", "{max_position_embeddings:4294967296}", "{a:1e999}"),
+    *("{null:1}", "{nullx:1}", r"{tru\u0065:1}", r"{\u0031:1}", "{a\u0301:1}", "{²:1}", "{x:.e3}"),
+    *("{max_position_embeddings:+ /**/7}", "{x:- Infinity}", "{x:- -1}", "{x:'\u2028'}", "{\x85}"),
+    *("[7,{},5]", "{text_config:[1,'a']}", "[7,[9,8]]", "{max_position_embeddings:- 0x9}"),
+    *(r"{x:'\9'}", r"{'\9':1}", r"{x:{'\9':1}}", r"{'\ud83d\ude00':1}", r"{x:'\u1'}", "{x:.}"),
     '{"max_position_embeddings":7,"s":' + "[" * 200 + "]" * 200 + "}",
 ]
 TOKENIZERS = [

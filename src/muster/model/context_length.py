@@ -46,12 +46,15 @@ class _Config(msgspec.Struct, frozen=True):
     text_config: _TextConfig | None = None
 
 
-_TEXT_CONFIG = Record("struct TextConfig", _TextConfig, Field(_KEY, _AsWritten(), _ABSENT))
+_TEXT_CONFIG = Record(
+    "struct TextConfig", _TextConfig, Field(_KEY, _AsWritten(), _ABSENT), exact=False
+)
 _CONFIG = Record(
     "struct ArchMaxContextConfig",
     _Config,
     Field(_KEY, _AsWritten(), _ABSENT),
     Field("text_config", Maybe(_TEXT_CONFIG), None, in_array=False),
+    exact=False,
 )
 
 

@@ -244,6 +244,7 @@ def length(root: Path, config: str | bytes | None, tokenizer: str | None = None)
         ('{"max_position_embeddings": 7, "text_config": {"max_position_embeddings": 9}}', 7),
         ('{"text_config": {"max_position_embeddings": 9}}', 9),
         ('{"text_config": [4]}', 4),
+        ('{"text_config": [4, "more"]}', 4),
         ('{"max_position_embeddings": 0}', None),
         ('{"text_config": {"max_position_embeddings": 0}}', None),
         ('{"max_position_embeddings": 4294967295}', 4294967295),

@@ -168,16 +168,24 @@ class Record(Generic[T]):
         make: Makes the value from the fields as keyword arguments; may raise CardError.
         fields: In the order they are written.
         closed: Whether an unknown key is an error; otherwise it is passed over, whatever it holds.
+        exact: Whether an array with more items than fields is an error, as it is in JSON but not
+            in JSON5.
     """
 
     def __init__(
-        self, name: str, make: Callable[..., T], *fields: Field, closed: bool = False
+        self,
+        name: str,
+        make: Callable[..., T],
+        *fields: Field,
+        closed: bool = False,
+        exact: bool = True,
     ) -> None:
         self._name = name
         self._make = make
         self._fields = fields
         self._by_name = {field.name: field for field in fields}
         self._closed = closed
+        self._exact = exact
 
     def read(self, node: Node, at: str) -> T:
         """Read every field, in whichever form."""
@@ -221,7 +229,7 @@ class Record(Generic[T]):
         return values
 
     def _read_items(self, node: list[Node], at: str) -> dict[str, object]:
-        if len(node) > len(self._fields):
+        if self._exact and len(node) > len(self._fields):
             raise CardError(
                 f"{at or 'card'}: {len(node)} items, expected {self._name} "
                 f"with {len(self._fields)} elements"
