@@ -127,6 +127,31 @@ def test_the_request_id_is_answered(ask: Any) -> None:
     assert answer.json["id"] == f"chatcmpl-{answer.headers['x-request-id']}"
 
 
+def test_the_fields_are_in_the_order_openai_writes_them(ask: Any) -> None:
+    listing = ask("GET", "/v1/models").json
+    assert [*listing] == ["object", "data"]
+    assert [*listing["data"][0]] == ["id", "object", "created", "owned_by", "context_window"]
+    chat = ["id", "object", "created", "model", "choices"]
+    reply = ask("POST", ROUTE, data=CHAT, headers=JSON).json
+    assert [*reply] == [*chat, "usage"]
+    assert [*reply["choices"][0]["message"]] == ["role", "content", "refusal"]
+    body = json.dumps({**json.loads(CHAT), "stream": True}).encode()
+    answer = ask("POST", ROUTE, data=body, headers=JSON)
+    first = json.loads(answer.body.split(b"\n\n")[0].removeprefix(b"data: "))
+    assert [*first] == chat
+    assert [*first["choices"][0]["delta"]] == ["role", "content"]
+
+
+def test_completions_have_the_same_order_with_the_fingerprint_in_it(ask: Any) -> None:
+    fields = ["id", "object", "created", "model", "system_fingerprint", "choices", "usage"]
+    prompt = {"model": "org/tiny", "prompt": "x"}
+    for stream in (False, True):
+        body = json.dumps({**prompt, "stream": stream}).encode()
+        answer = ask("POST", "/v1/completions", data=body, headers=JSON)
+        first = answer.body.split(b"\n\n")[0].removeprefix(b"data: ")
+        assert [*json.loads(first)] == fields
+
+
 @pytest.mark.parametrize("name", ["org/tiny", "org%2Ftiny"])
 def test_model_ids_may_have_slashes(ask: Any, name: str) -> None:
     assert ask("GET", f"/v1/models/{name}").json["id"] == "org/tiny"

@@ -84,11 +84,19 @@ class ChatApi:
         choices = [
             ChatChoice(
                 choice.index,
-                ChatMessage(choice.take_text()),
+                ChatMessage(content=choice.take_text()),
                 choice.finish_reason or "stop",
                 self.logprobs(job, choice, 0),
             )
             for run in job.runs
             for choice in run.choices
         ]
-        return _encode(ChatReply(job.reply_id, choices, job.created, job.model.name, job.usage()))
+        return _encode(
+            ChatReply(
+                id=job.reply_id,
+                created=job.created,
+                model=job.model.name,
+                choices=choices,
+                usage=job.usage(),
+            )
+        )

@@ -98,7 +98,13 @@ class CompletionApi:
             for choice in run.choices
         ]
         return _encode(
-            CompletionReply(job.reply_id, choices, job.created, job.model.name, job.usage())
+            CompletionReply(
+                id=job.reply_id,
+                created=job.created,
+                model=job.model.name,
+                choices=choices,
+                usage=job.usage(),
+            )
         )
 
 

@@ -1,7 +1,7 @@
 """Server-sent events of streamed replies, with all but the text encoded in advance.
 
 A request makes one ``Frames``; a batch of tokens then costs one JSON string and two
-concatenations. The fields and their order are those of Dynamo 1.6.1.
+concatenations. The fields are those of Dynamo 1.6.1, in the order OpenAI writes them.
 """
 
 from __future__ import annotations
@@ -62,15 +62,13 @@ class ChatFrames:
         created: Seconds since the epoch.
     """
 
-    __slots__ = ("_head", "_prefixes", "_suffix", "_tail")
+    __slots__ = ("_head", "_prefixes")
 
     def __init__(self, reply_id: str, model: str, created: int) -> None:
-        self._head = b'data: {"id":%b,"choices":[' % _encode(reply_id)
-        self._tail = b'],"created":%d,"model":%b,"object":"chat.completion.chunk"' % (
-            created,
-            _encode(model),
+        self._head = (
+            b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":['
+            % (_encode(reply_id), created, _encode(model))
         )
-        self._suffix = b'},"finish_reason":null,"logprobs":null}' + self._tail + b"}\n\n"
         self._prefixes: dict[int, bytes] = {}
 
     def opening(self, index: int) -> bytes:
@@ -84,7 +82,7 @@ class ChatFrames:
         prefix = self._prefixes.get(index)
         if prefix is None:
             return self.chunk(index, text, finish_reason=None, logprobs=None, usage=None)
-        return prefix + _encode(text) + self._suffix
+        return prefix + _encode(text) + b'},"finish_reason":null,"logprobs":null}]}\n\n'
 
     def chunk(
         self,
@@ -102,21 +100,20 @@ class ChatFrames:
             who = b'"role":"assistant"'
         content = b'"content":' + _encode(text) if text else b""
         comma = b"," if content and who else b""
-        return b'%b{"index":%d,"delta":{%b%b%b},"finish_reason":%b,"logprobs":%b}%b%b}\n\n' % (
+        return b'%b{"index":%d,"delta":{%b%b%b},"finish_reason":%b,"logprobs":%b}]%b}\n\n' % (
             self._head,
             index,
-            content,
-            comma,
             who,
+            comma,
+            content,
             _encode(finish_reason),
             _encode(logprobs) if logprobs is not None else _NO_LOGPROBS,
-            self._tail,
             b',"usage":' + _encode(usage) if usage is not None else b"",
         )
 
     def usage(self, usage: Usage) -> bytes:
         """The usage chunk."""
-        return b'%b%b,"usage":%b}\n\n' % (self._head, self._tail, _encode(usage))
+        return b'%b],"usage":%b}\n\n' % (self._head, _encode(usage))
 
 
 class CompletionFrames:
@@ -128,16 +125,12 @@ class CompletionFrames:
         created: Seconds since the epoch.
     """
 
-    __slots__ = ("_head", "_suffix", "_tail")
+    __slots__ = ("_head",)
 
     def __init__(self, reply_id: str, model: str, created: int) -> None:
-        self._head = b'data: {"id":%b,"choices":[' % _encode(reply_id)
-        self._tail = (
-            b'],"created":%d,"model":%b,"system_fingerprint":null,"object":"text_completion"'
-            % (created, _encode(model))
-        )
-        self._suffix = (
-            b',"finish_reason":null,"logprobs":null}' + self._tail + b',"usage":null}\n\n'
+        self._head = (
+            b'data: {"id":%b,"object":"text_completion","created":%d,"model":%b,'
+            b'"system_fingerprint":null,"choices":[' % (_encode(reply_id), created, _encode(model))
         )
 
     def opening(self, index: int) -> bytes:
@@ -146,7 +139,10 @@ class CompletionFrames:
 
     def text(self, index: int, text: str) -> bytes:
         """More text of a choice."""
-        return b'%b{"index":%d,"text":%b%b' % (self._head, index, _encode(text), self._suffix)
+        return (
+            b'%b{"index":%d,"text":%b,"finish_reason":null,"logprobs":null}],"usage":null}\n\n'
+            % (self._head, index, _encode(text))
+        )
 
     def chunk(
         self,
@@ -158,16 +154,15 @@ class CompletionFrames:
         usage: Usage | None,
     ) -> bytes:
         """Text of a choice with anything else that goes with it."""
-        return b'%b{"index":%d,"text":%b,"finish_reason":%b,"logprobs":%b}%b,"usage":%b}\n\n' % (
+        return b'%b{"index":%d,"text":%b,"finish_reason":%b,"logprobs":%b}],"usage":%b}\n\n' % (
             self._head,
             index,
             _encode(text),
             _encode(finish_reason),
             _encode(logprobs) if logprobs is not None else _NO_LOGPROBS,
-            self._tail,
             _encode(usage),
         )
 
     def usage(self, usage: Usage) -> bytes:
         """The usage chunk."""
-        return b'%b%b,"usage":%b}\n\n' % (self._head, self._tail, _encode(usage))
+        return b'%b],"usage":%b}\n\n' % (self._head, _encode(usage))

@@ -8,23 +8,32 @@ import msgspec
 
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelTable
+from muster.frontend.served_model import ServedModel
 
 __all__ = ["ModelRoutes"]
 
 _PREFIX = "/v1/models/"
 
+_encode = msgspec.json.Encoder().encode
 
-class _Model(msgspec.Struct, frozen=True):
+
+class _Model(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry. The order of the fields is the one clients are used to, here and below."""
+
     id: str
-    created: int
-    context_window: int
     object: str = "model"
+    created: int
     owned_by: str = "muster"
+    context_window: int
+
+    @classmethod
+    def of(cls, name: str, model: ServedModel) -> _Model:
+        return cls(id=name, created=model.created, context_window=model.context_length)
 
 
-class _ModelList(msgspec.Struct, frozen=True):
-    data: list[_Model]
+class _ModelList(msgspec.Struct, frozen=True, kw_only=True):
     object: str = "list"
+    data: list[_Model]
 
 
 class ModelRoutes:
@@ -39,10 +48,8 @@ class ModelRoutes:
 
     async def list(self, exchange: Exchange) -> None:
         """All models that are served."""
-        models = [
-            _Model(name, model.created, model.context_length) for name, model in self._table.names()
-        ]
-        exchange.respond(200, msgspec.json.encode(_ModelList(models)))
+        models = [_Model.of(name, model) for name, model in self._table.names()]
+        exchange.respond(200, _encode(_ModelList(data=models)))
 
     async def one(self, exchange: Exchange) -> None:
         """One model; slashes in its name may be sent as they are or as ``%2F``.
@@ -51,7 +58,4 @@ class ModelRoutes:
             ApiError: 404 if nobody knows it, 503 if it is registered but not served.
         """
         name = unquote(exchange.path.removeprefix(_PREFIX))
-        model = self._table.get(name)
-        exchange.respond(
-            200, msgspec.json.encode(_Model(name, model.created, model.context_length))
-        )
+        exchange.respond(200, _encode(_Model.of(name, self._table.get(name))))

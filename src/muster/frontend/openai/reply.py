@@ -1,4 +1,4 @@
-"""Replies that are sent whole, field by field as clients expect them."""
+"""Replies that are sent whole: the fields clients expect, in the order OpenAI writes them."""
 
 from __future__ import annotations
 
@@ -59,12 +59,12 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
     refusal: None = None
 
 
-class ChatMessage(msgspec.Struct, frozen=True):
+class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The assistant's message."""
 
+    role: str = "assistant"
     content: str | None
     refusal: str | None = None
-    role: str = "assistant"
 
 
 class ChatChoice(msgspec.Struct, frozen=True):
@@ -76,15 +76,15 @@ class ChatChoice(msgspec.Struct, frozen=True):
     logprobs: ChatLogprobs | None
 
 
-class ChatReply(msgspec.Struct, frozen=True):
+class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
     """``chat.completion``."""
 
     id: str
-    choices: list[ChatChoice]
+    object: str = "chat.completion"
     created: int
     model: str
+    choices: list[ChatChoice]
     usage: Usage
-    object: str = "chat.completion"
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
@@ -105,13 +105,13 @@ class CompletionChoice(msgspec.Struct, frozen=True):
     logprobs: CompletionLogprobs | None
 
 
-class CompletionReply(msgspec.Struct, frozen=True):
+class CompletionReply(msgspec.Struct, frozen=True, kw_only=True):
     """``text_completion``."""
 
     id: str
-    choices: list[CompletionChoice]
+    object: str = "text_completion"
     created: int
     model: str
-    usage: Usage
     system_fingerprint: None = None
-    object: str = "text_completion"
+    choices: list[CompletionChoice]
+    usage: Usage
