@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 from typing import Any, Protocol, TypeVar
 
@@ -11,8 +12,10 @@ from muster.errors import (
     CannotConnect,
     ConnectionTimeout,
     Disconnected,
+    EngineShutdown,
     MusterError,
     Overloaded,
+    ResponseTimeout,
     WorkerUnavailable,
 )
 from muster.names import EndpointId
@@ -23,15 +26,21 @@ from muster.wire.control import FrameDecoder
 from muster.wire.tcp.caller import TcpTarget
 from muster.wire.tcp.response_stream import ResponseStream
 
-__all__ = ["Client", "Items", "Sender"]
+__all__ = ["TRY_ELSEWHERE", "Client", "Items", "Sender"]
 
 T = TypeVar("T")
 
 DEFAULT_WAIT_S = 60.0
 """How long ``wait_for_instances`` waits when the caller does not say."""
 
-_ELSEWHERE = (CannotConnect, ConnectionTimeout, Disconnected, WorkerUnavailable)
+_UNREACHABLE = (CannotConnect, ConnectionTimeout, Disconnected, WorkerUnavailable)
 """Failures before the first item after which an instance is avoided and another one tried."""
+
+_AVOID = (*_UNREACHABLE, ResponseTimeout, EngineShutdown)
+"""Failures before the first item after which an instance is avoided."""
+
+TRY_ELSEWHERE = (*_UNREACHABLE, Overloaded)
+"""Failures before the first item that somebody else may not have."""
 
 _PLAIN: FrameDecoder[Any] = FrameDecoder(Any)
 
@@ -131,10 +140,16 @@ class Client:
         try:
             async with asyncio.timeout(timeout):
                 while not (free := self._source.set.free(self._now())):
-                    await self._source.change()
+                    await self._change_or_return()
         except TimeoutError:
             raise self._nobody(f"within {timeout:g} s") from None
         return [*free]
+
+    async def _change_or_return(self) -> None:
+        """Wait until the instances change, or one that was avoided may get requests again."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout_at(self._source.set.next_return()):
+                await self._source.change()
 
     # -- calling -----------------------------------------------------------------------------
 
@@ -221,7 +236,7 @@ class Client:
         tried: set[int] = set()
         failure: MusterError | None = None
         while True:
-            free = self._free(among)
+            free = self.free(among)
             if tried:
                 free = tuple(instance_id for instance_id in free if instance_id not in tried)
             if not free:
@@ -231,12 +246,15 @@ class Client:
             assert target is not None  # noqa: S101 - a free member has one
             try:
                 return await self._send(chosen, target, request, decoder, context)
-            except (*_ELSEWHERE, Overloaded) as error:
+            except TRY_ELSEWHERE as error:
                 tried.add(chosen)
                 failure = error
 
-    def _free(self, among: frozenset[int] | None) -> tuple[int, ...]:
-        """Ids that may get a request now; narrowing is remembered while nothing changes."""
+    def free(self, among: frozenset[int] | None = None) -> tuple[int, ...]:
+        """Ids, sorted, that may get a request now: of all, or only those in ``among``.
+
+        Narrowing is remembered while nothing changes.
+        """
         free = self._source.set.free(self._now())
         if among is None:
             return free
@@ -260,7 +278,7 @@ class Client:
                 target, request, decoder, request_id=context.id(), metadata=context.metadata
             )
             await stream.opened()
-        except _ELSEWHERE:
+        except _AVOID:
             self._source.set.avoid(instance_id, self._now())
             raise
         except asyncio.CancelledError:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from muster.discovery.records import INSTANCES, Instance
-from muster.errors import DiscoveryError
+from muster.errors import DiscoveryError, InvalidArgument
 from muster.names import EndpointId, check_name, slugify
 from muster.runtime.choosers import RouterMode
 from muster.runtime.client import Client
@@ -134,11 +134,14 @@ class Endpoint:
     async def client(self, router_mode: RouterMode | str | None = None) -> Client:
         """A client of this endpoint, with what the registry shows already known to it.
 
+        Args:
+            router_mode: ``round-robin`` (the default) or ``random``; ``_`` may stand for ``-``.
+
         Raises:
-            DiscoveryError: If the registry cannot be read.
+            DiscoveryError: If the registry cannot be read, or the runtime is shutting down.
+            InvalidArgument: If there is no such mode.
         """
-        mode = RouterMode(router_mode) if router_mode else RouterMode.ROUND_ROBIN
-        return await self._runtime.client_of(self.id(), mode)
+        return await self._runtime.client_of(self.id(), _router_mode(router_mode))
 
     async def serve_endpoint(
         self,
@@ -180,11 +183,25 @@ class Endpoint:
         await self._runtime.register_instance(self.id())
 
 
+def _router_mode(mode: RouterMode | str | None) -> RouterMode:
+    try:
+        return RouterMode(mode.replace("_", "-")) if mode else RouterMode.ROUND_ROBIN
+    except ValueError:
+        known = ", ".join(RouterMode)
+        raise InvalidArgument(f"unknown router mode {mode!r}", hint=f"known are {known}") from None
+
+
 def with_context(handler: Callable[..., Any]) -> Callable[[Any, Context], Any]:
-    """``handler`` as a function of request and context, whether it takes the second or not."""
+    """``handler`` as a function of request and context, whether it takes the second or not.
+
+    Raises:
+        InvalidArgument: It cannot be called.
+    """
     try:
         parameters = inspect.signature(handler).parameters.values()
-    except ValueError:
+    except TypeError as error:
+        raise InvalidArgument(f"a handler must be callable, not {handler!r}") from error
+    except ValueError:  # a built-in that does not say what it takes
         return handler
     positional = [
         parameter

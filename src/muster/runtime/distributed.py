@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,7 +25,13 @@ from muster.config.settings import Settings
 from muster.discovery.base import Discovery
 from muster.discovery.open import open_discovery
 from muster.discovery.records import INSTANCES, DeviceType, Instance, Transport, TransportType
-from muster.errors import ConfigError, ConflictError, MusterError, NotRegisteredError
+from muster.errors import (
+    ConfigError,
+    ConflictError,
+    DiscoveryError,
+    MusterError,
+    NotRegisteredError,
+)
 from muster.log import facts
 from muster.names import EndpointId, check_name
 from muster.runtime.choosers import RouterMode
@@ -118,7 +125,11 @@ class DistributedRuntime:
             self._signals.add(self.close, self.discovery.close_now)
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        try:
+            await self.start()
+        except BaseException:
+            await self.close()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -165,8 +176,10 @@ class DistributedRuntime:
 
         Raises:
             ConfigError: If its address or port cannot be used.
+            DiscoveryError: The runtime is shutting down.
         """
         async with self._lock:
+            self._check_open()
             port = self.settings.system.port
             if self._status is None and port is not None and port >= 0:
                 status = StatusServer(
@@ -200,10 +213,12 @@ class DistributedRuntime:
         Raises:
             ConflictError: This process serves it already.
             ConfigError: The configured address or port cannot be used.
-            DiscoveryError: The registry cannot be written; nothing is left behind.
+            DiscoveryError: The registry cannot be written, or the runtime is shutting down; nothing
+                is left behind.
         """
         await self.start()
         server = await self._request_server()
+        self._check_open()
         if endpoint in self._services:
             raise ConflictError(f"this process serves {endpoint} already")
         path = f"{self.instance_id:x}/{endpoint}"
@@ -222,8 +237,8 @@ class DistributedRuntime:
         server.add(path, handler, observer)
         try:
             await self.register_instance(endpoint)
-        except MusterError:
-            del self._services[endpoint]
+        except BaseException:
+            self._services.pop(endpoint, None)
             await server.remove(path, drain_timeout_s=0)
             raise
         logger.info(
@@ -260,8 +275,13 @@ class DistributedRuntime:
             raise NotRegisteredError(f"this process does not serve {endpoint}")
         return service
 
+    def _check_open(self) -> None:
+        if self._closing is not None:
+            raise DiscoveryError("this runtime is shutting down, or has")
+
     async def _request_server(self) -> TcpServer:
         async with self._lock:
+            self._check_open()
             if self._server is None:
                 plane = self.settings.request_plane
                 addresses = await asyncio.to_thread(bind_and_advertise, plane.host)
@@ -276,6 +296,7 @@ class DistributedRuntime:
     async def client_of(self, endpoint: EndpointId, mode: RouterMode) -> Client:
         """A client of ``endpoint``; see ``Endpoint.client``."""
         async with self._lock:
+            self._check_open()
             if self._caller is None:
                 caller = TcpCaller(self.settings.request_plane)
                 await caller.start()
@@ -332,23 +353,24 @@ class DistributedRuntime:
             logger.debug("runtime closed")
 
     async def _withdraw_all(self) -> None:
+        """Everything is tried, whatever fails: what is left goes when the registry is closed."""
         self._withdrawn = True
-        for withdraw in self._withdraw:
-            try:
-                await withdraw()
-            except MusterError as error:
-                logger.warning("withdrawing failed: %s", error)
-        for endpoint, service in self._services.items():
+        for withdraw in [*self._withdraw]:
+            await _attempt("withdrawing", withdraw)
+        for endpoint, service in [*self._services.items()]:
             if service.ready:
-                with contextlib.suppress(NotRegisteredError):
-                    await self.unregister_instance(endpoint)
+                await _attempt("withdrawing", partial(self._unregister, endpoint))
+
+    async def _unregister(self, endpoint: EndpointId) -> None:
+        with contextlib.suppress(NotRegisteredError):
+            await self.unregister_instance(endpoint)
 
     async def _drain_all(self) -> None:
         if self._server is None:
             return
         budget = self.settings.request_plane.drain_timeout_s
         async with asyncio.TaskGroup() as group:
-            for service in self._services.values():
+            for service in [*self._services.values()]:
                 group.create_task(self._drain(service, budget if service.graceful else 0.0))
 
     async def _drain(self, service: Service, budget_s: float) -> None:
@@ -360,14 +382,25 @@ class DistributedRuntime:
             )
 
     async def _close_all(self) -> None:
+        """Everything is closed, whatever fails."""
         if self._status is not None:
-            await self._status.close()
+            await _attempt("closing the status server", self._status.close)
         if self._server is not None:
-            await self._server.close()
-        await self._tasks.close()
+            await _attempt("closing the request server", self._server.close)
+        await _attempt("ending tasks", self._tasks.close)
         if self._caller is not None:
-            await self._caller.close()
-        await self.discovery.close()
+            await _attempt("closing connections", self._caller.close)
+        await _attempt("closing the registry", self.discovery.close)
+
+
+async def _attempt(what: str, step: Callable[[], Awaitable[None]]) -> None:
+    """One step of a shutdown: its failure is logged and does not keep the next from happening."""
+    try:
+        await step()
+    except MusterError as error:
+        logger.warning("%s failed: %s", what, error)
+    except Exception:
+        logger.exception("%s failed", what)
 
 
 def _device() -> DeviceType:

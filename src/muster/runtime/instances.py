@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 
 import msgspec
 
@@ -23,6 +22,9 @@ from muster.wire.tcp.caller import TcpTarget
 __all__ = ["InstanceSet", "InstanceSource", "Member"]
 
 logger = logging.getLogger(__name__)
+
+_PAUSE_S = 1.0
+"""Pause before a registry that could not be watched is tried again."""
 
 
 class Member(msgspec.Struct, frozen=True):
@@ -64,7 +66,10 @@ class InstanceSet:
         return self._members
 
     def put(self, instance: Instance) -> None:
-        """An instance is there, or has changed; what it was avoided for is forgotten."""
+        """An instance is there, or has changed; only a change forgets what it was avoided for."""
+        known = self._members.get(instance.instance_id)
+        if known is not None and known.instance == instance:
+            return
         self._members[instance.instance_id] = Member.of(instance)
         self._avoided.pop(instance.instance_id, None)
         self._recount()
@@ -87,6 +92,10 @@ class InstanceSet:
             self._avoided = {key: until for key, until in self._avoided.items() if until > now}
             self._recount()
         return self._free
+
+    def next_return(self) -> float | None:
+        """When the first avoided instance may get requests again; ``None`` if none is avoided."""
+        return min(self._avoided.values(), default=None)
 
     def exclusions(self, now: float) -> dict[int, str]:
         """Why each instance that is not free is not."""
@@ -124,31 +133,48 @@ class InstanceSource:
         self._ids_by_key: dict[str, int] = {}
         self._ready = asyncio.Event()
         self._failure: DiscoveryError | None = None
-        self._listeners: list[Callable[[], None]] = []
         self.set = InstanceSet(inhibit_s)
 
     async def run(self) -> None:
-        """Watch until cancelled; a registry that cannot be read is tried again every second."""
-        while True:
-            try:
-                async with self._discovery.watch(INSTANCES, str(self._endpoint)) as watch:
-                    self._replace(watch.snapshot)
-                    async for change in watch:
-                        self._apply(change)
-                        self._announce()
-            except DiscoveryError as error:
-                self._failure = error
-                self._ready.set()
-                logger.warning("cannot watch instances of %s: %s", self._endpoint, error)
-                await asyncio.sleep(1.0)
-            else:
-                return
+        """Watch until cancelled, or the registry is closed.
+
+        A registry that cannot be read is tried again every second; what was seen before stays.
+        """
+        try:
+            while True:
+                if await self._watched_to_the_end():
+                    return
+                await asyncio.sleep(_PAUSE_S)
+        finally:
+            self._failure = DiscoveryError(
+                f"the instances of {self._endpoint} are not watched any more"
+            )
+            self._ready.set()
+
+    async def _watched_to_the_end(self) -> bool:
+        """Whether the watch ended because the registry was closed, not because it failed."""
+        try:
+            async with self._discovery.watch(INSTANCES, str(self._endpoint)) as watch:
+                self._replace(watch.snapshot)
+                async for change in watch:
+                    self._apply(change)
+                    self._announce()
+        except DiscoveryError as error:
+            if self._failure is None:
+                logger.warning(
+                    "cannot watch instances; trying again",
+                    extra=facts(endpoint=str(self._endpoint), reason=error.message),
+                )
+            self._failure = error
+            self._ready.set()
+            return False
+        return True
 
     async def ready(self) -> None:
         """Wait for the first look at the registry.
 
         Raises:
-            DiscoveryError: It failed.
+            DiscoveryError: The last look at it failed.
         """
         await self._ready.wait()
         if self._failure is not None:
@@ -162,10 +188,6 @@ class InstanceSource:
             await future
         finally:
             self._changed.discard(future)
-
-    def listen(self, callback: Callable[[], None]) -> None:
-        """Call ``callback`` after every change."""
-        self._listeners.append(callback)
 
     def _replace(self, snapshot: dict[str, bytes]) -> None:
         for key in self._ids_by_key.keys() - snapshot.keys():
@@ -187,6 +209,9 @@ class InstanceSource:
         except DiscoveryError as error:
             logger.warning("skipped a record: %s", error, extra=facts(key=change.key))
             return
+        before = self._ids_by_key.get(change.key)
+        if before is not None and before != instance.instance_id:
+            self.set.remove(before)
         self._ids_by_key[change.key] = instance.instance_id
         self.set.put(instance)
 
@@ -194,5 +219,3 @@ class InstanceSource:
         for future in self._changed:
             if not future.done():
                 future.set_result(None)
-        for callback in self._listeners:
-            callback()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ from muster.wire.tcp.sweep import Sweep
 __all__ = ["TcpCaller", "TcpTarget"]
 
 T = TypeVar("T")
+
+_PORT = re.compile(r"[0-9]{1,5}")
 
 
 class TcpTarget(msgspec.Struct, frozen=True):
@@ -43,7 +46,7 @@ class TcpTarget(msgspec.Struct, frozen=True):
         """
         authority, slash, path = address.partition("/")
         host, colon, port = authority.rpartition(":")
-        if not (slash and colon and path and host and port.isdigit() and int(port) < 65536):
+        if not (slash and colon and path and host and _PORT.fullmatch(port) and int(port) < 65536):
             raise CannotConnect(f"{address!r} is not an address of the form host:port/path")
         if codec not in (None, "msgpack", "json"):
             raise CannotConnect(f"the instance asks for the unknown codec {codec!r}")
