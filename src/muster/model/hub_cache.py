@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from muster.config.settings import MetadataSettings
@@ -14,9 +15,11 @@ def find_model(model_path: str, settings: MetadataSettings) -> Path:
     """The model's directory: ``model_path`` itself, or its snapshot in a hub's cache. Blocks.
 
     Raises:
-        CardError: If it is neither.
+        CardError: If it is neither, or empty.
     """
-    if Path(model_path).exists():
+    if not model_path:
+        raise CardError("no model path is given", hint="give the model's directory or hub name")
+    if os.path.exists(model_path):  # noqa: PTH110 - Path.exists raises on names that cannot be
         return Path(model_path)
     root = hub_cache_root(settings.hub_cache, settings.hf_home)
     snapshot = find_snapshot(root, model_path) if root is not None else None
@@ -49,13 +52,13 @@ def find_snapshot(root: Path, repository: str) -> Path | None:
     A snapshot counts when its ``config.json`` can be read. Reads the file system.
     """
     folder = root / ("models--" + repository.replace("/", "--"))
-    snapshots = folder / "snapshots"
     try:
         revision = (folder / "refs" / "main").read_text("ascii").strip()
-        candidates = [snapshots / revision] if revision else []
-    except (OSError, UnicodeDecodeError):
-        candidates = []
-    for candidate in candidates:
-        if (candidate / "config.json").is_file():
-            return candidate
-    return None
+    except (OSError, ValueError):
+        return None
+    snapshot = folder / "snapshots" / revision
+    return snapshot if revision and _is_file(snapshot / "config.json") else None
+
+
+def _is_file(path: Path) -> bool:
+    return os.path.isfile(path)  # noqa: PTH113 - Path.is_file raises where it may not look

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import weakref
 from pathlib import Path
 from typing import ClassVar
@@ -19,6 +20,7 @@ from muster.model.self_host import HostedCard, point_at_hub, self_hosted, with_e
 from muster.names import EndpointId, slugify
 from muster.runtime import DistributedRuntime
 from muster.runtime.metadata_registry import MetadataOwner
+from muster.tasks import TaskOwner
 
 __all__ = ["Publication", "Publisher"]
 
@@ -44,6 +46,7 @@ class Publisher:
         self._runtime_ref = weakref.ref(runtime)
         self._published: dict[MetadataOwner, Publication] = {}
         self._lock = asyncio.Lock()
+        self._tasks = TaskOwner("publisher")
         runtime.on_withdraw(self.withdraw_all)
 
     @classmethod
@@ -69,31 +72,57 @@ class Publisher:
         lora_slug = slugify(card.lora.name) if card.lora is not None else None
         owner = MetadataOwner(runtime.instance_id, endpoint, lora_slug)
         await runtime.start()
+        hosted = await self._host(card, endpoint, lora_slug, directory)
         async with self._lock:
-            hosted = await self._host(card, endpoint, lora_slug, directory)
-            key = _record_key(owner)
-            await self._check_endpoint(hosted.card, endpoint, owner)
+            await self._check_endpoint(hosted.card, owner)
             if owner in self._published:
                 return self._repeat(self._published[owner], hosted.card)
-            try:
-                for metadata_key, artifact in hosted.entries.items():
-                    runtime.metadata.register(owner, metadata_key, artifact)
-                await runtime.discovery.register(MODELS, key, _record(hosted.card, owner).to_json())
-            except BaseException:  # cancelled, too: what nobody knows of is not served
-                runtime.metadata.unregister_for_owner(owner)
-                raise
-            publication = Publication(hosted.card, key)
+            publication = Publication(hosted.card, _record_key(owner))
+            await self._register(owner, publication, hosted)
             self._published[owner] = publication
         logger.info(
             "model registered",
             extra=facts(
                 model=hosted.card.display_name,
-                endpoint=str(endpoint),
+                endpoint=str(owner.endpoint),
                 mdcsum=hosted.card.mdcsum(),
                 files_served=len(hosted.entries),
             ),
         )
         return publication
+
+    async def _register(
+        self, owner: MetadataOwner, publication: Publication, hosted: HostedCard
+    ) -> None:
+        """Serve the files, then tell the registry. A failure or cancellation undoes both."""
+        runtime = self._runtime
+        record = _record(hosted.card, owner).to_json()
+        writing: asyncio.Task[None] | None = None
+        try:
+            for metadata_key, artifact in hosted.entries.items():
+                runtime.metadata.register(owner, metadata_key, artifact)
+            # Shielded, because cancelling does not stop a thread that writes: it is undone after.
+            writing = self._tasks.launch(
+                runtime.discovery.register(MODELS, publication.key, record),
+                name=f"write {publication.key}",
+            )
+            await asyncio.shield(writing)
+        except BaseException:
+            runtime.metadata.unregister_for_owner(owner)
+            if writing is not None and not writing.done():
+                self._tasks.start(self._undo(owner, publication, writing), name="undo")
+            raise
+
+    async def _undo(
+        self, owner: MetadataOwner, publication: Publication, writing: asyncio.Task[None]
+    ) -> None:
+        """Remove a record whose registration was called off, once it is written."""
+        await asyncio.wait([writing])
+        if writing.cancelled() or writing.exception() is not None:
+            return
+        async with self._lock:
+            if owner not in self._published:
+                await self._runtime.discovery.deregister(MODELS, publication.key)
 
     async def _host(
         self,
@@ -114,9 +143,8 @@ class Publisher:
         if directory is not None and base_url is not None:
             whole = await asyncio.to_thread(with_extra_files, card, directory)
             hosted = self_hosted(whole, base_url=base_url, endpoint=endpoint, lora_slug=lora_slug)
-        if card.source_path is not None and not await asyncio.to_thread(
-            Path(card.source_path).exists
-        ):
+        source = card.source_path
+        if source is not None and not await asyncio.to_thread(os.path.exists, source):
             hosted = HostedCard(point_at_hub(hosted.card), hosted.entries)
         return hosted
 
@@ -130,12 +158,11 @@ class Publisher:
             )
         return published
 
-    async def _check_endpoint(
-        self, card: ModelDeploymentCard, endpoint: EndpointId, owner: MetadataOwner
-    ) -> None:
+    async def _check_endpoint(self, card: ModelDeploymentCard, owner: MetadataOwner) -> None:
         """Refuse a second base model at one endpoint, whoever registered the first."""
         if owner.lora_slug is not None:
             return
+        endpoint = owner.endpoint
         for value in (await self._runtime.discovery.list(MODELS, str(endpoint))).values():
             try:
                 record = ModelRecord.from_json(value)
@@ -152,22 +179,37 @@ class Publisher:
     async def withdraw(self, endpoint: EndpointId, lora_slug: str | None) -> None:
         """Withdraw one registration; see ``unregister_model``."""
         owner = MetadataOwner(self._runtime.instance_id, endpoint, lora_slug)
+        # A caller that is cancelled does not leave it half done.
+        work = self._tasks.launch(self._withdraw(owner), name=f"withdraw {owner}")
+        await asyncio.shield(work)
+
+    async def _withdraw(self, owner: MetadataOwner) -> None:
         async with self._lock:
             publication = self._published.get(owner)
             if publication is None:
                 raise NotRegisteredError(f"no model is registered at {owner} by this process")
-            await self._runtime.discovery.deregister(MODELS, publication.key)
+            try:
+                await self._runtime.discovery.deregister(MODELS, publication.key)
+            except NotRegisteredError as error:  # a card nobody can see any more is withdrawn
+                logger.warning("the registry has lost a model already: %s", error)
             self._runtime.metadata.unregister_for_owner(owner)
             del self._published[owner]
         logger.info("model withdrawn", extra=facts(model=publication.card.display_name))
 
     async def withdraw_all(self) -> None:
-        """Withdraw everything; what the registry lost already counts as withdrawn."""
+        """Withdraw everything; one that fails does not keep the others.
+
+        Raises:
+            DiscoveryError: The first failure.
+        """
+        failure: DiscoveryError | None = None
         for owner in [*self._published]:
             try:
-                await self.withdraw(owner.endpoint, owner.lora_slug)
-            except NotRegisteredError:
-                self._runtime.metadata.unregister_for_owner(owner)
+                await self._withdraw(owner)
+            except DiscoveryError as error:
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
 
 def _record_key(owner: MetadataOwner) -> str:
