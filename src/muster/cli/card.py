@@ -23,24 +23,16 @@ def command(
     *, directory: Path, name: str | None, custom_jinja_template: Path | None, as_json: bool
 ) -> None:
     """Show the card of the model in DIRECTORY: its files, digests and digest as a whole."""
-    import msgspec
-
-    from muster.model.card import ModelDeploymentCard
+    from muster.errors import CardError
     from muster.model.harvest import harvest_extra_files
-    from muster.model.model_type import ModelInput, ModelType, WorkerType
     from muster.model.self_host import self_hosted, with_extra_files
     from muster.names import EndpointId
 
-    card = msgspec.structs.replace(
-        ModelDeploymentCard.load(
-            directory, name or str(directory), custom_template_path=custom_jinja_template
-        ),
-        source_path=str(directory),
-        kv_cache_block_size=16,
-        model_type=ModelType.Chat | ModelType.Completions,
-        model_input=ModelInput.Tokens,
-        worker_type=WorkerType.Aggregated,
-    )
+    try:
+        card = _load(directory, name or str(directory), custom_jinja_template)
+    except CardError as error:
+        hint = error.hint or "give the directory that holds the model's config.json"
+        raise CardError(error.message, hint=hint) from error
     if as_json:
         click.echo(card.to_json_str())
         return
@@ -50,6 +42,23 @@ def command(
     hosted = self_hosted(whole, base_url="http://worker", endpoint=endpoint).card
     taken = {file.basename() or "" for file in card.iter_typed_files()}
     _show(whole, card.mdcsum(), hosted.mdcsum(), harvest_extra_files(directory, taken))
+
+
+def _load(directory: Path, name: str, template: Path | None) -> ModelDeploymentCard:
+    """The card as a worker with the options' defaults registers it, without self-hosting."""
+    import msgspec
+
+    from muster.model.card import ModelDeploymentCard
+    from muster.model.model_type import ModelInput, ModelType, WorkerType
+
+    return msgspec.structs.replace(
+        ModelDeploymentCard.load(directory, name, custom_template_path=template),
+        source_path=str(directory),
+        kv_cache_block_size=16,
+        model_type=ModelType.Chat | ModelType.Completions,
+        model_input=ModelInput.Tokens,
+        worker_type=WorkerType.Aggregated,
+    )
 
 
 def _show(card: ModelDeploymentCard, by_path: str, hosted: str, harvest: Harvest) -> None:
