@@ -113,7 +113,15 @@ def test_ls_shows_what_is_served_and_what_is_not_and_why(site: Site, model: Path
     table = muster("ls", "--frontend", frontend.url, DYN_FILE_KV=str(site.registry))
     assert table.returncode == 0
     lines = table.stdout.splitlines()
-    assert lines[0].split() == ["MODEL", "ENDPOINT", "INSTANCE", "MDCSUM", "FILES", "STATE"]
+    assert lines[0].split() == [
+        "MODEL",
+        "ENDPOINT",
+        "INSTANCE",
+        "MDCSUM",
+        "CONTEXT",
+        "FILES",
+        "STATE",
+    ]
     assert any(line.startswith("tiny ") and line.endswith("ready") for line in lines)
     assert any(line.startswith("lost ") and not line.endswith("ready") for line in lines)
     assert any("lost is " in line and "404 Not Found" in line for line in lines)
