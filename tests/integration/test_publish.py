@@ -415,3 +415,75 @@ def test_concurrent_registrations_of_one_model_make_one(model: Path) -> None:
             assert len(await at.cards()) == 1
 
     run(scenario())
+
+
+def test_a_late_write_of_a_registration_called_off_is_undone(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            at.discovery.hanging.set()
+            task = asyncio.create_task(at.register(model))
+            while at.runtime.metadata.is_empty():  # noqa: ASYNC110 - a registry tells nobody
+                await asyncio.sleep(0.01)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            async with at.discovery.watch(MODELS) as watch:
+                at.discovery.let_go()
+                values = [(await anext(aiter(watch))).value for _ in range(2)]
+            assert values[0] is not None
+            assert values[1] is None
+            assert await at.all_served((await at.register(model)).card)
+
+    run(scenario())
+
+
+def test_a_card_the_registry_has_lost_counts_as_withdrawn(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            key = (await at.register(model)).key
+            await at.discovery.deregister(MODELS, key)
+            await unregister_model(at.endpoint)
+            assert at.runtime.metadata.is_empty()
+            assert await at.all_served((await at.register(model)).card)
+
+    run(scenario())
+
+
+def test_closing_with_a_registry_that_fails_stops_everything_else(model: Path) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            second = at.runtime.endpoint("ns.comp.other")
+            url = files((await at.register(model)).card)[0]
+            await at.register(model, endpoint=second)
+            at.discovery.broken = {"deregister"}
+            await at.runtime.close()
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await at.get(url)
+            with pytest.raises(DiscoveryError, match="shutting down"):
+                await at.register(model)
+
+    run(scenario())
+
+
+@pytest.mark.parametrize("number", [-1, 2**40])
+def test_a_card_nobody_could_read_is_refused_before_it_is_published(
+    model: Path, number: int
+) -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            with pytest.raises(InvalidArgument, match="could not be read by others"):
+                await at.register(model, kv_cache_block_size=number)
+            assert at.runtime.metadata.is_empty()
+            assert await at.cards() == {}
+
+    run(scenario())
+
+
+def test_a_model_without_files_is_published_by_name_alone() -> None:
+    async def scenario() -> None:
+        async with worker() as at:
+            card = (await at.register("nowhere", "acme/bare", skip_model_assets=True)).card
+            assert (files(card), card.tokenizer, card.kv_cache_block_size) == ([], None, 0)
+            assert at.runtime.metadata.is_empty()
+
+    run(scenario())

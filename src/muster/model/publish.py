@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from muster.errors import InvalidArgument
 from muster.model.card import ModelDeploymentCard
 from muster.model.hub_cache import find_model
 from muster.model.lora import LoraInfo
 from muster.model.media import MediaDecoder, MediaFetcher
 from muster.model.model_type import ModelInput, ModelType, WorkerType
 from muster.model.publisher import Publication, Publisher
+from muster.model.registration import Registration, check_registration
 from muster.model.router_config import RouterConfig
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.model.tensor_config import TensorModelConfig
@@ -84,13 +84,23 @@ async def register_model(
         skip_model_assets: Publish the name alone, without files.
 
     Raises:
-        InvalidArgument: If the arguments do not go together.
+        InvalidArgument: If an argument is nonsense, or some do not go together.
         CardError: If the model's directory cannot be read or makes no card.
         ConflictError: If the endpoint has another model already, or this one with other content.
         DiscoveryError: If the registry cannot be written. Nothing is left behind.
     """
-    _check_arguments(
-        model_input, model_type, worker_type, needs, tensor_model_config, lora_name, base_model_path
+    check_registration(
+        Registration(
+            model_input=model_input,
+            model_type=model_type,
+            worker_type=worker_type,
+            needs=needs or (),
+            has_tensor_config=tensor_model_config is not None,
+            lora_name=lora_name,
+            has_base_model=base_model_path is not None,
+            user_data=user_data,
+            aliases=model_aliases or (),
+        )
     )
     source_path = os.fspath(base_model_path if base_model_path is not None else model_path)
     name = lora_name or model_name or source_path
@@ -139,33 +149,3 @@ async def unregister_model(endpoint: Endpoint, lora_name: str | None = None) -> 
     """
     slug = slugify(lora_name) if lora_name is not None else None
     await Publisher.of(endpoint.runtime).withdraw(endpoint.id(), slug)
-
-
-def _check_arguments(
-    model_input: ModelInput,
-    model_type: ModelType,
-    worker_type: WorkerType,
-    needs: Sequence[Sequence[WorkerType]] | None,
-    tensor_model_config: TensorModelConfig | None,
-    lora_name: str | None,
-    base_model_path: str | os.PathLike[str] | None,
-) -> None:
-    """Raise ``InvalidArgument`` if the arguments of ``register_model`` do not go together."""
-    complaints: Mapping[str, bool] = {
-        "prefill and encode workers take ModelInput.Tokens": worker_type
-        in (WorkerType.Prefill, WorkerType.Encode)
-        and model_input is not ModelInput.Tokens,
-        "a prefill worker has no surface of its own but the Prefill marker": worker_type
-        is WorkerType.Prefill
-        and bool(model_type & ~ModelType.Prefill),
-        f"a {worker_type.name.lower()} worker must say which workers it needs": worker_type
-        is not WorkerType.Aggregated
-        and not needs,
-        "tensor_model_config is for ModelType.TensorBased": tensor_model_config is not None
-        and not model_type & ModelType.TensorBased,
-        "lora_name and base_model_path go together: give both or neither": (lora_name is None)
-        != (base_model_path is None),
-    }
-    for complaint, applies in complaints.items():
-        if applies:
-            raise InvalidArgument(complaint)

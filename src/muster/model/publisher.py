@@ -12,7 +12,13 @@ from typing import ClassVar
 import msgspec
 
 from muster.discovery.records import MODELS, ModelRecord, instance_key
-from muster.errors import ConflictError, DiscoveryError, NotRegisteredError
+from muster.errors import (
+    CardError,
+    ConflictError,
+    DiscoveryError,
+    InvalidArgument,
+    NotRegisteredError,
+)
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
 from muster.model.group import name_in
@@ -73,6 +79,7 @@ class Publisher:
         owner = MetadataOwner(runtime.instance_id, endpoint, lora_slug)
         await runtime.start()
         hosted = await self._host(card, endpoint, lora_slug, directory)
+        mdcsum = _readable(hosted.card).mdcsum()
         async with self._lock:
             await self._check_endpoint(hosted.card, owner)
             if owner in self._published:
@@ -85,7 +92,7 @@ class Publisher:
             extra=facts(
                 model=hosted.card.display_name,
                 endpoint=str(owner.endpoint),
-                mdcsum=hosted.card.mdcsum(),
+                mdcsum=mdcsum,
                 files_served=len(hosted.entries),
             ),
         )
@@ -210,6 +217,20 @@ class Publisher:
                 failure = failure or error
         if failure is not None:
             raise failure
+
+
+def _readable(card: ModelDeploymentCard) -> ModelDeploymentCard:
+    """``card``, if others can read it.
+
+    Raises:
+        InvalidArgument: They cannot; a frontend would say the same.
+    """
+    try:
+        return ModelDeploymentCard.from_json_str(card.to_json_str())
+    except (CardError, UnicodeEncodeError) as error:
+        raise InvalidArgument(
+            f"the card of {card.display_name!r} could not be read by others: {error}"
+        ) from error
 
 
 def _record_key(owner: MetadataOwner) -> str:
