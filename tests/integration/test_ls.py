@@ -8,13 +8,13 @@ import socketserver
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from muster.testing.processes import wait_until
 from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
 
@@ -82,7 +82,9 @@ def test_a_worker_with_another_card_is_refused_and_shown_so(
     frontend = site.frontend()
     frontend.wait_for_model("tiny")
     site.worker(other, "tiny", role="second")
-    wait_until(lambda: frontend.get("/health")["status"] == "degraded", "the card is refused")
+    deadline = time.monotonic() + 30
+    while frontend.get("/health")["status"] != "degraded" and time.monotonic() < deadline:
+        time.sleep(0.05)
 
     found = ls_json(site.registry, frontend.url)
     assert sorted(row["state"] for row in found["models"]) == ["ready", "refused"]
