@@ -9,24 +9,23 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from pathlib import Path
+from functools import partial
 
 from muster.clock import SYSTEM_CLOCK, Clock
 from muster.discovery.base import Watch
 from muster.discovery.records import MODELS, Instance
-from muster.errors import CardError, ContentError, DiscoveryError, MusterError
-from muster.frontend.model_route import GroupRoute, ModelRoute
+from muster.errors import DiscoveryError, MusterError
+from muster.frontend.model_build import BuildProgress, BuiltModel, build_model
+from muster.frontend.model_route import GroupRoute
 from muster.frontend.model_table import ModelStatus, ModelTable
-from muster.frontend.served_model import ServedModel
-from muster.llm.preprocessor import ModelFiles, Preprocessor
+from muster.frontend.served_model import Generate, ServedModel
+from muster.frontend.variants import Variants
 from muster.log import facts
-from muster.model.card import ModelDeploymentCard
 from muster.model.catalog import Catalog
 from muster.model.decision import Build, Decision, Drop, Members, Refuse
 from muster.model.fetch import CardFetcher
-from muster.model.group import GroupKey, Member
-from muster.model.model_type import ModelInput, ModelType
-from muster.model.resolved import FetchProgress, FetchState, ResolvedCard
+from muster.model.group import GroupKey
+from muster.model.model_type import ModelType
 from muster.model.status import ModelState
 from muster.runtime import DistributedRuntime, RouterMode
 from muster.tasks import TaskOwner
@@ -34,9 +33,6 @@ from muster.tasks import TaskOwner
 __all__ = ["Fleet"]
 
 logger = logging.getLogger(__name__)
-
-_RELIST_S = 30.0
-"""How often everything is listed anew, as a net under the watch."""
 
 
 class Fleet:
@@ -62,12 +58,14 @@ class Fleet:
             namespace_prefix=http.namespace_prefix,
         )
         self._builds: dict[GroupKey, asyncio.Task[None]] = {}
-        self._routes: dict[str, ModelRoute] = {}
+        self._variants: dict[str, Variants] = {}
         self._groups: dict[GroupKey, GroupRoute] = {}
         self._tasks = TaskOwner("fleet")
         self._wake = asyncio.Event()
-        self._stale: str | None = None
-        self.table = ModelTable(unserved=self._unserved, instances=self._instances)
+        self._stale = ""
+        self.table = ModelTable(
+            unserved=self._unserved, instances=self._instances, trouble=self._trouble
+        )
 
     # -- watching ----------------------------------------------------------------------------
 
@@ -88,10 +86,10 @@ class Fleet:
             try:
                 async with self._runtime.discovery.watch(MODELS) as watch:
                     self._carry_out(self._catalog.sync(watch.snapshot))
-                    self._stale = None
+                    self._stale = ""
                     await self._follow(watch)
             except DiscoveryError as error:
-                if self._stale is None:
+                if not self._stale:
                     logger.warning("the registry cannot be read: %s", error)
                 self._stale = error.message
             await asyncio.sleep(1.0)
@@ -104,7 +102,7 @@ class Fleet:
         """Start builds again when their pause is over."""
         while True:
             at = self._catalog.next_retry_at()
-            pause = _RELIST_S if at is None else max(0.0, at - self._clock.monotonic())
+            pause = None if at is None else max(0.0, at - self._clock.monotonic())
             self._wake.clear()
             try:
                 async with asyncio.timeout(pause):
@@ -146,14 +144,17 @@ class Fleet:
         if running is not None:
             running.cancel()
         self._groups.pop(drop.group, None)
-        route = self._routes.get(drop.group.model)
-        if route is None:
+        name = drop.group.model
+        variants = self._variants.get(name)
+        if variants is None:
             return
-        route.drop(drop.group)
-        if not route:
-            del self._routes[drop.group.model]
-            self.table.remove(drop.group.model)
-            logger.info("model gone", extra=facts(model=drop.group.model, reason=drop.message))
+        variants.drop(drop.group)
+        if variants:
+            self.table.add(variants.entry)
+        else:
+            del self._variants[name]
+            self.table.remove(name)
+            logger.info("model gone", extra=facts(model=name, reason=drop.message))
 
     def _set_members(self, decision: Members) -> None:
         group = self._groups.get(decision.group)
@@ -164,8 +165,9 @@ class Fleet:
 
     async def _build(self, build: Build) -> None:
         try:
-            card, preprocessor = await self._prepare(build)
+            built = await build_model(build, self._fetcher, partial(self._note, build))
             client = await self._runtime.client_of(build.group.endpoint_id, self._mode)
+            self.table.check(build.group.model)
         except MusterError as error:
             self._failed(build, error.code, error.message)
             return
@@ -177,10 +179,19 @@ class Fleet:
         decisions = self._catalog.built(build.build_id)
         if decisions:
             self._builds.pop(build.group, None)
-            route = GroupRoute(client, card.lora.name if card.lora is not None else None)
+            lora = built.card.lora
+            route = GroupRoute(client, lora.name if lora is not None else None)
             self._groups[build.group] = route
             self._carry_out(decisions)
-            self._list(build, card, preprocessor, route)
+            self._serve(build, built, route)
+
+    def _note(self, build: Build, progress: BuildProgress) -> None:
+        if progress.loading:
+            self._catalog.loading(build.build_id)
+        else:
+            self._catalog.fetching(
+                build.build_id, files_done=progress.files_done, files_total=progress.files_total
+            )
 
     def _failed(self, build: Build, code: str, message: str) -> None:
         now = self._clock.monotonic()
@@ -193,80 +204,30 @@ class Fleet:
             ),
         )
 
-    async def _prepare(self, build: Build) -> tuple[ModelDeploymentCard, Preprocessor]:
-        """Fetch the card's files from the first member that gives them, and load them."""
-        card = build.members[0].card
-        if card.model_input is not ModelInput.Tokens:
-            raise CardError(
-                f"workers that take {card.model_input.name} are not served by this version",
-                hint="register the model with ModelInput.Tokens",
-            )
-        if not card.model_type & (ModelType.Chat | ModelType.Completions):
-            raise CardError(f"no surface served here: {card.model_type or 'none'}")
-        resolved = await self._resolve(build)
-        self._catalog.loading(build.build_id)
-        preprocessor = await asyncio.to_thread(
-            Preprocessor.load, _files(resolved), context_length=card.context_length
-        )
-        return card, preprocessor
-
-    async def _resolve(self, build: Build) -> ResolvedCard:
-        failure: ContentError | None = None
-        for member in build.members:
-            try:
-                return await self._resolve_from(build, member)
-            except ContentError as error:
-                failure = failure or error
-                logger.info(
-                    "a replica's files cannot be had; trying the next",
-                    extra=facts(model=build.group.model, key=member.key, reason=error.message),
-                )
-        assert failure is not None  # noqa: S101 - a build has members
-        raise failure
-
-    async def _resolve_from(self, build: Build, member: Member) -> ResolvedCard:
-        done: set[str] = set()
-        total = sum(1 for _ in member.card.iter_metadata_files())
-
-        def note(progress: FetchProgress) -> None:
-            _log_progress(build.group.model, progress)
-            if progress.state is not FetchState.FETCHING:
-                done.add(progress.name)
-            self._catalog.fetching(build.build_id, files_done=len(done), files_total=total)
-
-        return await self._fetcher.resolve(member.card, note)
-
-    def _list(
-        self,
-        build: Build,
-        card: ModelDeploymentCard,
-        preprocessor: Preprocessor,
-        group: GroupRoute,
-    ) -> None:
-        name = build.group.model
-        route = self._routes.setdefault(name, ModelRoute())
-        route.put(build.group, group)
+    def _serve(self, build: Build, built: BuiltModel, route: GroupRoute) -> None:
+        name, card, preprocessor = build.group.model, built.card, built.preprocessor
         known = self.table.find(name)
-        try:
-            self.table.add(
-                ServedModel(
-                    name=name,
-                    created=known.created if known is not None else int(self._clock.wall()),
-                    preprocessor=preprocessor,
-                    generate=route.generate,
-                    context_length=card.context_length,
-                    aliases=card.aliases,
-                    chat=bool(card.model_type & ModelType.Chat) and preprocessor.serves_chat,
-                    completions=bool(card.model_type & ModelType.Completions),
-                    mdc_sum=build.mdcsum,
-                )
+        created = known.created if known is not None else int(self._clock.wall())
+
+        def served(generate: Generate) -> ServedModel:
+            return ServedModel(
+                name=name,
+                created=created,
+                preprocessor=preprocessor,
+                generate=generate,
+                context_length=card.context_length,
+                aliases=card.aliases,
+                chat=bool(card.model_type & ModelType.Chat) and preprocessor.serves_chat,
+                completions=bool(card.model_type & ModelType.Completions),
+                mdc_sum=build.mdcsum,
             )
-        except MusterError as error:
-            logger.error("model not listed", extra=facts(model=name, reason=error.message))  # noqa: TRY400
-            return
+
+        variants = self._variants.setdefault(name, Variants())
+        variants.put(build.group, route, build.mdcsum, served)
+        self.table.add(variants.entry)
         logger.info(
             "model listed",
-            extra=facts(model=name, mdcsum=build.mdcsum, instances=len(group.members)),
+            extra=facts(model=name, mdcsum=build.mdcsum, instances=len(route.members)),
         )
 
     # -- looking -----------------------------------------------------------------------------
@@ -302,49 +263,14 @@ class Fleet:
         """The groups that are served."""
         return [*self._groups]
 
+    def _trouble(self) -> str:
+        if not self._stale:
+            return ""
+        return f"the registry cannot be read, what is served may be out of date: {self._stale}"
+
     def _instances(self) -> Sequence[Instance]:
         return self._runtime.known_instances()
 
     async def close(self) -> None:
         """Call off running builds."""
         await self._tasks.close()
-
-
-def _files(resolved: ResolvedCard) -> ModelFiles:
-    """Where the loader finds each file."""
-    card = resolved.card
-    if card.tokenizer is None or card.tokenizer.file.path is None:
-        raise CardError(
-            f"the card of {card.display_name!r} names no tokenizer",
-            hint="the model's directory needs a tokenizer.json",
-        )
-
-    def path(slot: object) -> Path | None:
-        location = getattr(getattr(slot, "file", None), "path", None)
-        return Path(location) if location is not None else None
-
-    return ModelFiles(
-        tokenizer=Path(card.tokenizer.file.path),
-        config=path(card.model_info),
-        tokenizer_config=path(card.prompt_formatter),
-        chat_template=path(card.chat_template_file),
-        generation_config=path(card.gen_config),
-        directory=resolved.local_dir,
-    )
-
-
-def _log_progress(model: str, progress: FetchProgress) -> None:
-    if progress.state is FetchState.FETCHING:
-        return
-    values = {
-        "model": model,
-        "file": progress.name,
-        "bytes": progress.done_bytes,
-        "digest": str(progress.digest),
-        "seconds": round(progress.seconds, 3),
-        "place": progress.place,
-    }
-    if progress.state is FetchState.FAILED:
-        logger.warning("file not fetched", extra=facts(**values, reason=progress.reason))
-    else:
-        logger.info("file %s", progress.state.value, extra=facts(**values))

@@ -54,7 +54,7 @@ class HealthRoutes:
             exchange.respond(200, _LIVE)
 
     async def health(self, exchange: Exchange) -> None:
-        """200 ``healthy`` or ``degraded``, 503 when models are registered and none is served."""
+        """200 ``healthy`` or ``degraded``; 503 when none is served of what is, or may be, registered."""
         if self._state.draining:
             exchange.respond(503, _DRAINING)
             return
@@ -66,18 +66,17 @@ class HealthRoutes:
         served = self._table.models()
         unserved = self._table.unserved()
         instances = sorted(self._table.instances())
-        message = ""
-        if not unserved:
-            status = "healthy"
-        else:
-            status = "degraded" if served else "unavailable"
-            message = "; ".join(_explain(one) for one in unserved)
+        reasons = [_explain(one) for one in unserved]
+        trouble = self._table.trouble()
+        if trouble:
+            reasons.insert(0, trouble)
+        status = "degraded" if served else "unavailable"
         return HealthReply(
-            status=status,
+            status=status if reasons else "healthy",
             endpoints=list(dict.fromkeys(one.endpoint_id.url for one in instances)),
             instances=[one.to_builtins() for one in instances],
             models=list(self._table.statuses()),
-            message=message,
+            message="; ".join(reasons),
         )
 
 

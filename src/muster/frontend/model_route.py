@@ -11,6 +11,7 @@ from muster.errors import MusterError, WorkerUnavailable
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.model.group import GroupKey
 from muster.runtime import Client, Context
+from muster.runtime.client import TRY_ELSEWHERE
 from muster.wire.control import FrameDecoder
 from muster.wire.tcp.response_stream import ResponseStream
 
@@ -55,6 +56,10 @@ class GroupRoute:
         self._lora_name = lora_name
         self.members: frozenset[int] = frozenset()
 
+    def free_count(self) -> int:
+        """How many of the members may get a request now."""
+        return len(self._client.free(self.members))
+
     async def open(self, request: EngineRequest, request_id: str) -> EngineStream:
         """Send a request to one of the members.
 
@@ -73,8 +78,8 @@ class GroupRoute:
 class ModelRoute:
     """All groups of one model: the same model served in several namespaces or at several endpoints.
 
-    They share the requests in proportion to their instances. If one has nobody to send to, the
-    others are tried.
+    They share the requests in proportion to their instances that can take one. If a group's cannot
+    be reached, or all are full, the others are tried.
     """
 
     __slots__ = ("_groups", "_requests")
@@ -94,6 +99,10 @@ class ModelRoute:
         """Remove a group; a no-op if it is not there."""
         self._groups.pop(key, None)
 
+    def free_count(self) -> int:
+        """How many instances may get a request now."""
+        return sum(group.free_count() for group in self._groups.values())
+
     async def generate(self, request: EngineRequest, *, request_id: str) -> EngineStream:
         """Send a request; see ``muster.frontend.served_model.Generate``."""
         groups = self._in_order()
@@ -101,7 +110,7 @@ class ModelRoute:
         for group in groups:
             try:
                 return await group.open(request, request_id)
-            except WorkerUnavailable as error:
+            except TRY_ELSEWHERE as error:
                 failure = failure or error
         raise failure or WorkerUnavailable(f"nobody serves {request.model!r} any more")
 
@@ -110,10 +119,11 @@ class ModelRoute:
         groups = list(self._groups.values())
         if len(groups) < 2:
             return groups
-        total = sum(len(group.members) for group in groups)
+        weights = [group.free_count() for group in groups]
+        total = sum(weights)
         turn = next(self._requests) % total if total else 0
-        for index, group in enumerate(groups):
-            turn -= len(group.members)
+        for index, weight in enumerate(weights):
+            turn -= weight
             if turn < 0:
                 return [*groups[index:], *groups[:index]]
         return groups

@@ -51,6 +51,8 @@ class ModelTable:
     Args:
         unserved: Gives the registered models that are not served at present.
         instances: Gives all instances in sight, for ``/health``.
+        trouble: Says why there may be models that nobody here knows of; empty if there is no such
+            reason.
     """
 
     def __init__(
@@ -58,7 +60,9 @@ class ModelTable:
         *,
         unserved: Callable[[], Sequence[ModelStatus]] = _none,
         instances: Callable[[], Sequence[Instance]] = _no_instances,
+        trouble: Callable[[], str] = str,
     ) -> None:
+        self.trouble = trouble
         self._unserved = unserved
         self._instances = instances
         self._models: dict[str, ServedModel] = {}
@@ -67,26 +71,39 @@ class ModelTable:
     def add(self, model: ServedModel) -> None:
         """Serve ``model``, in place of the one of the same name if there is one.
 
-        An alias that another model has as its name or alias is left to that one.
+        An alias that another model has as its name or alias is left to that one while it is there.
+
+        Raises:
+            ConflictError: As ``check``.
+        """
+        self.check(model.name)
+        self._models[model.name] = model
+        self._name_all()
+
+    def check(self, name: str) -> None:
+        """Refuse a name that means another model.
 
         Raises:
             ConflictError: If the name is another model's alias.
         """
-        holder = self._names.get(model.name)
-        if holder is not None and holder.name != model.name:
-            raise ConflictError(f"{model.name!r} is an alias of the model {holder.name!r}")
-        self.remove(model.name)
-        self._models[model.name] = model
-        self._names[model.name] = model
-        for alias in model.aliases:
-            self._names.setdefault(alias, model)
+        holder = self._names.get(name)
+        if holder is not None and holder.name != name:
+            raise ConflictError(
+                f"{name!r} is an alias of the model {holder.name!r}",
+                hint="give one of them another name",
+            )
 
     def remove(self, name: str) -> None:
         """Stop serving the model of this name; nothing happens if there is none."""
-        model = self._models.pop(name, None)
-        if model is not None:
-            for known in [known for known, held in self._names.items() if held is model]:
-                del self._names[known]
+        if self._models.pop(name, None) is not None:
+            self._name_all()
+
+    def _name_all(self) -> None:
+        """Names come before aliases; of two models with one alias the older has it."""
+        self._names = {model.name: model for model in self._models.values()}
+        for model in self._models.values():
+            for alias in model.aliases:
+                self._names.setdefault(alias, model)
 
     def get(self, name: str) -> ServedModel:
         """The model of this name or alias.
@@ -96,7 +113,7 @@ class ModelTable:
         """
         model = self._names.get(name)
         if model is not None:
-            return model
+            return model if model.pick is None else model.pick()
         for status in self._unserved():
             if status.model == name:
                 raise model_not_served(name, status.state, status.reason, status.message)

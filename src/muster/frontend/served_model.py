@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Protocol
 
 from muster.frontend.engine_stream import ResponseStream
@@ -42,6 +43,7 @@ class ServedModel:
         chat: Whether it takes chat requests.
         completions: Whether it takes completion requests.
         mdc_sum: Digest of its card, sent along with requests.
+        pick: Where several cards have this name: gives the one whose turn it is.
     """
 
     name: str
@@ -53,3 +55,4 @@ class ServedModel:
     chat: bool = True
     completions: bool = True
     mdc_sum: str | None = None
+    pick: Callable[[], ServedModel] | None = None

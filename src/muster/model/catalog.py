@@ -175,18 +175,20 @@ class Catalog:
             card = ModelDeploymentCard.from_json_str(bytes(record.card_json))
             mdcsum = card.mdcsum()
         except MusterError as error:
-            return self._refuse(key, model, error)
+            return self._refuse(key, _Unreadable(model, error.code, error.message))
+        except Exception as error:  # noqa: BLE001 - anybody's record must not end the catalog
+            text = f"reading it broke: {type(error).__name__}: {error}"
+            return self._refuse(key, _Unreadable(model, "internal", text))
         self._unreadable.pop(key, None)
         member = Member(key=key, instance_id=record.instance_id, mdcsum=mdcsum, card=card)
         self._join(GroupKey.of(record, card), member, touched)
         return []
 
-    def _refuse(self, key: str, model: str, error: MusterError) -> list[Decision]:
-        bad = _Unreadable(model, error.code, error.message)
+    def _refuse(self, key: str, bad: _Unreadable) -> list[Decision]:
         if not self._wanted(key.partition("/")[0]) or self._unreadable.get(key) == bad:
             return []
         self._unreadable[key] = bad
-        return [Refuse(key=key, model=model, code=bad.code, message=bad.message)]
+        return [Refuse(key=key, model=bad.model, code=bad.code, message=bad.message)]
 
     def _wanted(self, namespace: str) -> bool:
         if self._namespace_prefix:

@@ -1,0 +1,81 @@
+"""One model's name served from several cards at once, as in a rollout over namespaces.
+
+Cards of one name that differ are kept apart where they meet at one endpoint. At different endpoints
+each has its place, and each must prepare requests with its own tokenizer and template: which card a
+request goes by is decided first, and then it stays with that card's workers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from itertools import count
+
+from muster.frontend.model_route import GroupRoute, ModelRoute
+from muster.frontend.served_model import Generate, ServedModel
+from muster.model.group import GroupKey
+
+__all__ = ["Variants"]
+
+
+class Variants:
+    """The cards, by digest, that one name is served from, and the groups of each."""
+
+    __slots__ = ("_requests", "_routes", "_served")
+
+    def __init__(self) -> None:
+        self._routes: dict[str, ModelRoute] = {}
+        self._served: dict[str, ServedModel] = {}
+        self._requests = count()
+
+    def __len__(self) -> int:
+        return len(self._routes)
+
+    def put(
+        self,
+        key: GroupKey,
+        group: GroupRoute,
+        mdcsum: str,
+        serve: Callable[[Generate], ServedModel],
+    ) -> None:
+        """Add a group that serves the card with this digest.
+
+        Args:
+            key: The group's.
+            group: Its way to its workers.
+            mdcsum: The card's digest.
+            serve: Makes the entry for the model table from a way to all groups of the card.
+        """
+        route = self._routes.setdefault(mdcsum, ModelRoute())
+        route.put(key, group)
+        self._served[mdcsum] = serve(route.generate)
+
+    def drop(self, key: GroupKey) -> None:
+        """Remove a group; a no-op if it is not there."""
+        for mdcsum, route in [*self._routes.items()]:
+            route.drop(key)
+            if not route:
+                del self._routes[mdcsum], self._served[mdcsum]
+
+    @property
+    def entry(self) -> ServedModel:
+        """What the model table lists: the card that came last, with ``pick`` if there are others.
+
+        Raises:
+            LookupError: There is no group.
+        """
+        *_, last = self._served.values()
+        return last if len(self._served) == 1 else dataclasses.replace(last, pick=self.pick)
+
+    def pick(self) -> ServedModel:
+        """The card whose turn it is: in proportion to the instances that can take a request."""
+        weights = [
+            (self._served[mdcsum], route.free_count()) for mdcsum, route in self._routes.items()
+        ]
+        total = sum(weight for _, weight in weights)
+        turn = next(self._requests) % total if total else 0
+        for served, weight in weights:
+            turn -= weight
+            if turn < 0:
+                return served
+        return self.entry
