@@ -228,9 +228,9 @@ class HttpConnection(asyncio.Protocol):
         if self._wakeup is not None:
             if not self._wakeup.done():
                 self._wakeup.set_result(None)
-        elif not self._paused and self._transport is not None and not self._transport.is_closing():
-            self._paused = True
-            self._transport.pause_reading()
+        elif self._current is not None:
+            # Only while another request waits: it is by reading that a client's leaving is noticed.
+            self._pause()
 
     # The handler's side.
 
@@ -271,13 +271,13 @@ class HttpConnection(asyncio.Protocol):
                 await self._wakeup
                 self._wakeup = None
             exchange = self._current = self._queue.popleft()
+            if self._paused and not self._queue:
+                self._resume()
             await self._handle(exchange)
             self._current = None
             self._since = self._loop.time()
             if exchange.close:
                 break
-            if self._paused and not self._queue:
-                self._resume()
         self.close()
 
     async def _handle(self, exchange: Exchange) -> None:
@@ -295,6 +295,11 @@ class HttpConnection(asyncio.Protocol):
         if not exchange.finished:
             exchange.close = True
             self.abort()
+
+    def _pause(self) -> None:
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
 
     def _resume(self) -> None:
         self._paused = False

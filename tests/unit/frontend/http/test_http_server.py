@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import socket
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from muster.errors import ConfigError, TransportError
 from muster.frontend.http.connection import Handler, HttpLimits
@@ -400,6 +402,38 @@ def test_a_handler_is_cancelled_as_soon_as_its_client_leaves(streaming: bool) ->
                 await cancelled.wait()
 
     run(test())
+
+
+@pytest.mark.parametrize(
+    "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+@pytest.mark.parametrize("before", [b"", GET], ids=["first", "pipelined"])
+def test_a_client_that_leaves_is_noticed_however_early_its_request_came(
+    new_loop: Callable[[], asyncio.AbstractEventLoop], before: bytes
+) -> None:
+    """The request is there before the connection is accepted, or before the last one is answered."""
+    started, cancelled = asyncio.Event(), asyncio.Event()
+
+    async def handler(exchange: Exchange) -> None:
+        if exchange.method == "GET":
+            await asyncio.sleep(0)
+            return await echo(exchange)
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+
+    async def test() -> None:
+        async with asyncio.timeout(20), serving(handler) as server:
+            with socket.create_connection(("127.0.0.1", server.port)) as client:
+                client.sendall(before + post(b""))
+                await started.wait()
+            await cancelled.wait()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(test())
 
 
 def test_a_client_that_reads_nothing_holds_the_handler_back_then_is_cut_off() -> None:
