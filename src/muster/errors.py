@@ -27,6 +27,7 @@ The tree, by whose fault it is::
     └── EngineError                 the engine failed while generating
         ├── EngineShutdown          it is going away
         ├── Cancelled               it was told to stop
+        ├── HttpError               it answers with an HTTP status of its own
         └── Unknown                 it raised something without a more precise class
 
 Names without the ``Error`` suffix are those of Dynamo's Python bindings, so that an ``except``
@@ -49,6 +50,7 @@ __all__ = [
     "DiscoveryError",
     "EngineError",
     "EngineShutdown",
+    "HttpError",
     "InvalidArgument",
     "MusterError",
     "NotRegisteredError",
@@ -228,6 +230,28 @@ class Cancelled(EngineError):
     """The engine was told to stop."""
 
     code = "cancelled"
+
+
+class HttpError(EngineError):
+    """The engine answers with an HTTP status of its own, as a proxy of another service does.
+
+    Clients of the OpenAI API get this status, if it is one of an error, and the message.
+
+    Args:
+        status: From 0 to 599.
+        message: For the client.
+
+    Raises:
+        ValueError: ``status`` is no HTTP status.
+    """
+
+    code = "http"
+
+    def __init__(self, status: int, message: str, *, hint: str = "") -> None:
+        if not 0 <= status < 600:
+            raise ValueError(f"{status!r} is no HTTP status")
+        super().__init__(message, hint=hint)
+        self.status = status
 
 
 class Unknown(EngineError):

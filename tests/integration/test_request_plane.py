@@ -16,6 +16,7 @@ import pytest
 from muster.discovery.memory import MemoryRegistry
 from muster.discovery.records import INSTANCES, Instance
 from muster.errors import (
+    Cancelled,
     CannotConnect,
     ConnectionTimeout,
     Disconnected,
@@ -289,6 +290,23 @@ def test_a_handlers_exception_is_an_error_item_then_a_good_end() -> None:
                 "complete_final": False,
             }
             assert messages[2] == {"complete_final": True}
+
+    run(scenario())
+
+
+def test_a_handlers_own_cancellation_is_an_error_item_not_a_broken_connection() -> None:
+    async def fail(request: Any) -> AsyncIterator[Any]:
+        yield 1
+        lost = asyncio.get_running_loop().create_future()
+        lost.cancel()
+        await lost
+
+    async def scenario() -> None:
+        async with serving(fail) as (_, runtime):
+            client = await runtime.endpoint(ENDPOINT).client()
+            await client.wait_for_instances(timeout=10)
+            assert isinstance(await failure_of(client, {}), Cancelled)
+            assert len(client.instance_ids()) == 1
 
     run(scenario())
 

@@ -15,6 +15,7 @@ from muster.errors import (
     Disconnected,
     EngineError,
     EngineShutdown,
+    HttpError,
     MusterError,
     Overloaded,
     ProtocolError,
@@ -122,7 +123,10 @@ class ApiError(MusterError):
         """The answer to a request that failed with ``error``; its own text is passed on."""
         if isinstance(error, ApiError):
             return error
-        status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+        if isinstance(error, HttpError) and error.status >= 400:
+            status = error.status
+        else:
+            status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
         message = error.message
         if error.hint and isinstance(error, RequestError):
             # Hints of other errors are for who runs the service: they are in the log.

@@ -1,13 +1,15 @@
 """Failures on the wire and as exceptions: one table, read both ways.
 
 A failure travels as ``error_type`` (a name, or ``{"Backend": name}``), a ``class``, a ``reason``, a
-message and a diagnostic. The table below is Dynamo 1.6.1's own, recorded from its wire.
+message, a diagnostic and, if clients may read it, its ``public`` text. The tables below are Dynamo
+1.6.1's own, recorded from its wire.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import contextlib
+from typing import Annotated, Any
 
 import msgspec
 
@@ -16,7 +18,7 @@ from muster import errors
 __all__ = ["WireError", "exception_from", "wire_error_from"]
 
 
-class WireError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class WireError(msgspec.Struct, frozen=True, kw_only=True):
     """A failure as it travels. Field order is the peer's."""
 
     error_type: Any = "Unknown"
@@ -24,6 +26,10 @@ class WireError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     reason: str = "backend.unknown"
     message: str = ""
     diagnostic: str = ""
+    public: Any = msgspec.UNSET
+    """What a Dynamo frontend may tell its client; left out, it says no more than the class. Written
+    as ``{"type": "message", "message": text}``, read by nobody here: our frontend has the message.
+    """
 
     @property
     def kind(self) -> str:
@@ -69,6 +75,36 @@ _BUILTINS: tuple[tuple[type[BaseException], str], ...] = (
     (ConnectionError, "Disconnected"),
     (asyncio.CancelledError, "Cancelled"),
 )
+_INVALID = ("InvalidArgument", "InvalidRequest", "request.invalid")
+_INTERNAL = ("Unknown", "Internal", "runtime.internal")
+_HTTP: dict[int, tuple[str, str, str]] = {
+    401: ("Unknown", "Unauthenticated", "request.unauthenticated"),
+    403: ("Unknown", "PermissionDenied", "request.permission_denied"),
+    404: ("Unknown", "NotFound", "request.not_found"),
+    408: ("ResponseTimeout", "DeadlineExceeded", "request.deadline_exceeded"),
+    409: ("Unknown", "Conflict", "request.conflict"),
+    413: ("InvalidArgument", "PayloadTooLarge", "request.payload_too_large"),
+    415: ("InvalidArgument", "UnsupportedMedia", "request.unsupported_media"),
+    429: ("ResourceExhausted", "RateLimited", "request.rate_limited"),
+    431: ("InvalidArgument", "PayloadTooLarge", "request.payload_too_large"),
+    499: ("Cancelled", "Cancelled", "request.cancelled"),
+    501: ("Unknown", "NotImplemented", "runtime.not_implemented"),
+    502: ("Unknown", "BackendProtocol", "backend.protocol"),
+    503: ("Unavailable", "Unavailable", "backend.unavailable"),
+    504: ("ResponseTimeout", "DeadlineExceeded", "request.deadline_exceeded"),
+    529: ("ResourceExhausted", "CapacityExhausted", "capacity.exhausted"),
+}
+"""Type, class and reason of statuses; other 4xx are ``_INVALID``, the rest ``_INTERNAL``."""
+
+
+class _HttpMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the message of an ``HttpError`` holds, as JSON text."""
+
+    message: str
+    code: Annotated[int, msgspec.Meta(ge=0, lt=600)]
+
+
+_http_message = msgspec.json.Decoder(_HttpMessage).decode
 
 
 def wire_error_from(error: BaseException) -> WireError:
@@ -77,6 +113,8 @@ def wire_error_from(error: BaseException) -> WireError:
     Our own exceptions travel by their class with their message alone; any other by its nearest
     kind, with its type's name before its text, as the peer's do.
     """
+    if isinstance(error, errors.HttpError):
+        return _wire_http_error(error)
     name = _NAMES.get(type(error))
     text = str(error)
     if name is None:
@@ -84,17 +122,31 @@ def wire_error_from(error: BaseException) -> WireError:
         if not isinstance(error, errors.MusterError):
             text = f"{type(error).__name__}: {error}"
     _, class_, reason = _TABLE[name]
+    is_public = isinstance(error, errors.RequestError)  # written for the client to read
     return WireError(
         error_type=name if name in _BARE else {"Backend": name},
         class_=class_,
         reason=reason,
         message=text,
         diagnostic=text,
+        public={"type": "message", "message": text} if is_public else msgspec.UNSET,
     )
 
 
 def exception_from(error: WireError) -> errors.MusterError:
     """The exception that stands for a failure that arrived."""
+    text = error.message or error.diagnostic or error.reason
+    if isinstance(error.error_type, str) and text.startswith("{"):
+        with contextlib.suppress(msgspec.DecodeError):
+            told = _http_message(text)
+            return errors.HttpError(told.code, told.message)
     entry = _TABLE.get(error.kind)
     kind = entry[0] if entry else _ALSO.get(error.kind, errors.Unknown)
-    return kind(error.message or error.diagnostic or error.reason)
+    return kind(text)
+
+
+def _wire_http_error(error: errors.HttpError) -> WireError:
+    other = _INVALID if 400 <= error.status < 500 else _INTERNAL
+    name, class_, reason = _HTTP.get(error.status, other)
+    text = msgspec.json.encode(_HttpMessage(error.message, error.status)).decode()
+    return WireError(error_type=name, class_=class_, reason=reason, message=text, diagnostic=text)

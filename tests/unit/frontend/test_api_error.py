@@ -25,6 +25,10 @@ from muster.frontend.api_error import ApiError
         (errors.Cancelled("x"), 499, "cancelled"),
         (errors.Unknown("x"), 500, "internal"),
         (errors.EngineError("x"), 500, "internal"),
+        (errors.HttpError(404, "x"), 404, "not_found"),
+        (errors.HttpError(418, "x"), 418, "validation"),
+        (errors.HttpError(503, "x"), 503, "unavailable"),
+        (errors.HttpError(200, "x"), 500, "internal"),
         (errors.DiscoveryError("x"), 500, "internal"),
     ],
 )

@@ -245,20 +245,26 @@ class _Run:
         context.listen(self._stopped)
         try:
             await self._forward(self._served.handler(request, context))
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if self._task is not None and not self._task.cancelling():
+                return self._failed(error)  # the handler's own: what it awaited was cancelled
             responder.close()
             if not context.is_killed():
                 raise  # the process is shutting down
             return None
-        except Exception as error:
-            responder.failure(wire_error_from(error))
-            responder.finish()
-            logger.debug("handler failed", exc_info=error, extra=facts(request_id=context.id()))
-            return "generate"
+        except Exception as error:  # noqa: BLE001 - a handler may raise anything
+            return self._failed(error)
         finally:
             context.forget(self._stopped)
         responder.finish()
         return None
+
+    def _failed(self, error: BaseException) -> str:
+        self._responder.failure(wire_error_from(error))
+        self._responder.finish()
+        request = facts(request_id=self._context.id())
+        logger.debug("handler failed", exc_info=error, extra=request)
+        return "generate"
 
     def _stopped(self) -> None:
         self._served.observer.cancelled()
