@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
 import json
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 
-from muster.config.settings import CacheSettings, FetchSettings, HttpSettings, Settings
-from muster.content.store import BlobStore
 from muster.discovery.memory import MemoryRegistry
-from muster.discovery.records import MODELS, ModelRecord
+from muster.discovery.records import MODELS
 from muster.errors import CardError
-from muster.frontend.fleet import Fleet
-from muster.frontend.model_table import ModelStatus
-from muster.frontend.server import Frontend
 from muster.model.card import ModelDeploymentCard
-from muster.model.fetch import CardFetcher
-from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publish import register_model, unregister_model
-from muster.runtime import DistributedRuntime
+from muster.model.model_type import ModelInput
+from muster.model.publish import unregister_model
+from muster.testing.fleet import frontend, hosted_at, publish, request_count, serve, worker
 from muster.testing.loops import run
 from muster.testing.metadata_server import MetadataServer, right
-from muster.testing.runtimes import loopback_settings, runtime_in
 from muster.testing.tiny_model import write_tiny_model
 from muster.worker.engines.echo import EchoEngine
-
-SURFACES = ModelType.Chat | ModelType.Completions
 
 
 @pytest.fixture
@@ -41,94 +27,6 @@ def other_model(tmp_path: Path) -> Path:
     directory = tmp_path / "other"
     directory.mkdir()
     return write_tiny_model(directory, context_length=1024)
-
-
-@contextlib.asynccontextmanager
-async def worker(registry: MemoryRegistry) -> AsyncIterator[DistributedRuntime]:
-    async with runtime_in(registry, loopback_settings(system_port=0)) as runtime:
-        yield runtime
-
-
-async def serve(
-    runtime: DistributedRuntime,
-    path: Path,
-    name: str = "tiny",
-    endpoint: str = "ns.backend.generate",
-    model_input: ModelInput = ModelInput.Tokens,
-    **more: Any,
-) -> None:
-    """Serve an echo of the model at ``path``."""
-    at = runtime.endpoint(endpoint)
-    await runtime.serve(at.id(), EchoEngine().generate)
-    await register_model(
-        model_input, SURFACES, at, path, name, worker_type=WorkerType.Aggregated, **more
-    )
-
-
-class Site:
-    """A frontend on a registry."""
-
-    def __init__(self, fleet: Fleet, frontend: Frontend, cache: Path) -> None:
-        self.fleet = fleet
-        self.cache = cache
-        self.url = f"http://127.0.0.1:{frontend.port}"
-
-    @property
-    def models(self) -> list[str]:
-        return [model.name for model in self.fleet.table.models()]
-
-    @property
-    def unserved(self) -> list[ModelStatus]:
-        return list(self.fleet.table.unserved())
-
-    async def until(self, check: Callable[[], bool], timeout_s: float = 10.0) -> None:
-        async with asyncio.timeout(timeout_s):
-            while not check():  # noqa: ASYNC110 - a table tells nobody when it changes
-                await asyncio.sleep(0.01)
-
-    async def listed(self, *names: str) -> None:
-        await self.until(lambda: sorted(self.models) == sorted(names))
-
-    async def post(self, path: str, body: Any) -> tuple[int, Any]:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.post(self.url + path, json=body) as reply,
-        ):
-            return reply.status, await reply.json()
-
-    async def get(self, path: str) -> tuple[int, Any]:
-        async with aiohttp.ClientSession() as session, session.get(self.url + path) as reply:
-            return reply.status, await reply.json()
-
-    async def echo(self, text: str, model: str = "tiny") -> str:
-        status, reply = await self.post("/v1/completions", {"model": model, "prompt": text})
-        assert status == 200, reply
-        answer: str = reply["choices"][0]["text"]
-        return answer
-
-
-@contextlib.asynccontextmanager
-async def frontend(registry: MemoryRegistry, tmp_path: Path, **http: Any) -> AsyncIterator[Site]:
-    settings: Settings = dataclasses.replace(
-        loopback_settings(),
-        http=HttpSettings(host="127.0.0.1", port=0, drain_timeout_s=1.0, **http),
-        cache=CacheSettings(directory=tmp_path / "cache"),
-        fetch=FetchSettings(retry_max_s=0.1, connect_timeout_s=2.0, card_timeout_s=10.0),
-    )
-    store = BlobStore(tmp_path / "cache")
-    store.prepare()
-    async with (
-        runtime_in(registry, settings) as runtime,
-        CardFetcher(store, settings.fetch) as fetcher,
-        asyncio.TaskGroup() as group,
-    ):
-        fleet = Fleet(runtime, fetcher)
-        server = Frontend(settings.http, fleet.table)
-        await server.start()
-        watching = group.create_task(fleet.run())
-        yield Site(fleet, server, tmp_path / "cache")
-        watching.cancel()
-        await server.close()
 
 
 def test_f1_to_f7_a_model_is_fetched_verified_listed_and_answers(
@@ -208,30 +106,6 @@ def test_a_different_card_is_refused_with_its_reason_then_takes_over(
     run(scenario())
 
 
-def hosted_at(server: MetadataServer, model: Path, name: str = "tiny") -> ModelDeploymentCard:
-    """A card of ``model`` whose files are at ``server``."""
-    card = ModelDeploymentCard.load(model, name)
-    card = msgspec.structs.replace(
-        card,
-        model_type=SURFACES,
-        model_input=ModelInput.Tokens,
-        worker_type=WorkerType.Aggregated,
-        source_path=str(model),
-    )
-    return card.replace_files(lambda file: file.with_url(server.url("/" + (file.basename() or ""))))
-
-
-async def publish(runtime: DistributedRuntime, card: ModelDeploymentCard, number: int = 1) -> None:
-    record = ModelRecord(
-        namespace="ns",
-        component="backend",
-        endpoint="generate",
-        instance_id=number,
-        card_json=msgspec.Raw(card.to_json_str().encode()),
-    )
-    await runtime.discovery.register(MODELS, record.key, record.to_json())
-
-
 def test_a_failing_fetch_is_visible_and_retried_until_it_works(model: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         registry = MemoryRegistry()
@@ -263,8 +137,10 @@ def test_a_failing_fetch_is_visible_and_retried_until_it_works(model: Path, tmp_
 
 
 def test_when_the_first_replicas_files_are_out_of_reach_the_seconds_are_taken(
-    model: Path, tmp_path: Path
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
+
     async def scenario() -> None:
         registry = MemoryRegistry()
         async with worker(registry) as runtime:
@@ -278,6 +154,8 @@ def test_when_the_first_replicas_files_are_out_of_reach_the_seconds_are_taken(
             async with frontend(registry, tmp_path) as site:
                 await site.listed("tiny")
                 assert await site.echo("good") == "good"
+            assert "a replica's files cannot be had; trying the next" in caplog.text
+            assert "will try again" not in caplog.text  # the first attempt did it
 
     run(scenario())
 
@@ -333,7 +211,7 @@ def test_workers_that_take_text_are_not_served_and_say_so(model: Path, tmp_path:
     run(scenario())
 
 
-def test_two_namespaces_with_one_model_share_its_requests(model: Path, tmp_path: Path) -> None:
+def test_two_namespaces_with_one_model_share_itsrequest_count(model: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         registry = MemoryRegistry()
         async with (
@@ -347,12 +225,12 @@ def test_two_namespaces_with_one_model_share_its_requests(model: Path, tmp_path:
             await site.until(lambda: len(site.fleet.table.instances()) == 2)
             for _ in range(10):
                 await site.echo("x")
-            assert [_requests(one), _requests(two)] == [5, 5]
+            assert [request_count(one), request_count(two)] == [5, 5]
             await unregister_model(two.endpoint("green.backend.generate"))
             await site.until(lambda: len(site.fleet.groups()) == 1)
             for _ in range(4):
                 await site.echo("x")
-            assert [_requests(one), _requests(two)] == [9, 5]
+            assert [request_count(one), request_count(two)] == [9, 5]
 
     run(scenario())
 
@@ -373,7 +251,7 @@ def test_w8_replicas_serve_together_whatever_scheme_each_advertises(
             await site.until(lambda: len(site.fleet.table.instances()) == 2)
             for _ in range(6):
                 await site.echo("x")
-            assert [_requests(hosting), _requests(sharing)] == [3, 3]
+            assert [request_count(hosting), request_count(sharing)] == [3, 3]
             assert site.fleet.refusals() == []
 
     run(scenario())
@@ -397,16 +275,6 @@ def test_t1_two_replicas_behind_two_frontends_with_one_cache(model: Path, tmp_pa
             assert len([*(tmp_path / "cache" / "blobs").iterdir()]) == len([*model.iterdir()])
 
     run(scenario())
-
-
-def _requests(runtime: DistributedRuntime) -> float:
-    name = "dynamo_component_requests_total"
-    return sum(
-        sample.value
-        for family in runtime.metrics.collect()
-        for sample in family.samples
-        if sample.name == name
-    )
 
 
 def test_only_the_namespace_asked_for_is_served(model: Path, tmp_path: Path) -> None:
