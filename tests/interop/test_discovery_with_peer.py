@@ -20,9 +20,7 @@ from muster.discovery.records import INSTANCES, Instance, Transport
 
 pytestmark = [
     pytest.mark.peer,
-    pytest.mark.skipif(
-        not os.environ.get("PEER"), reason="PEER names no environment with ai-dynamo in it"
-    ),
+    pytest.mark.usefixtures("peer"),
     pytest.mark.timeout(120),
 ]
 

@@ -52,7 +52,7 @@ def _chosen(directory: Path, home: Path | None) -> Path:
             )
         directory = home.joinpath(*directory.parts[1:])
     # abspath only adds the working directory; unlike resolve() it reads no links from the disk
-    return Path(os.path.abspath(directory))  # noqa: PTH100
+    return Path(os.path.abspath(directory))  # noqa: PTH100 - must not follow links
 
 
 def _absolute(text: str | None) -> Path | None:
