@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from muster.model.card import ModelDeploymentCard
     from muster.model.checked_file import CheckedFile
     from muster.model.model_type import ModelInput, ModelType, WorkerType
-    from muster.model.publish import register_model, unregister_model
+    from muster.model.publish.register import register_model, unregister_model
     from muster.model.runtime_config import ModelRuntimeConfig
     from muster.runtime.client import Client
     from muster.runtime.component import Component, Endpoint, Namespace
@@ -55,8 +55,8 @@ _PLACES = {
     "ModelType": "muster.model.model_type",
     "Namespace": "muster.runtime.component",
     "WorkerType": "muster.model.model_type",
-    "register_model": "muster.model.publish",
-    "unregister_model": "muster.model.publish",
+    "register_model": "muster.model.publish.register",
+    "unregister_model": "muster.model.publish.register",
 }
 
 

@@ -11,7 +11,9 @@ The tree, by whose fault it is::
     ├── ContentError                bytes are not what a card promised
     │   ├── DigestMismatchError     other bytes than the digest names
     │   ├── TooLargeError           more bytes than the cap allows
-    │   ├── SourceError             no source gave the bytes (status, timeout, refused address)
+    │   ├── SourceError             no source gave the bytes (status, timeout)
+    │   │   ├── SourceBusyError     it has no place free; it said when to ask again
+    │   │   └── UntrustedSourceError  a place we were not told to believe
     │   └── StoreError              the cache's directory cannot be read or written
     ├── RequestError                the caller's request is at fault
     │   └── InvalidArgument         a value in it is
@@ -58,12 +60,14 @@ __all__ = [
     "ProtocolError",
     "RequestError",
     "ResponseTimeout",
+    "SourceBusyError",
     "SourceError",
     "StoreError",
     "StreamIncomplete",
     "TooLargeError",
     "TransportError",
     "Unknown",
+    "UntrustedSourceError",
     "WorkerUnavailable",
 ]
 
@@ -140,6 +144,27 @@ class SourceError(ContentError):
     """A source did not give the bytes."""
 
     code = "source"
+
+
+class SourceBusyError(SourceError):
+    """A source has no place free at present.
+
+    Args:
+        message: What is wrong, and where.
+        retry_after_s: When it wants to be asked again, in seconds.
+    """
+
+    code = "source_busy"
+
+    def __init__(self, message: str, *, retry_after_s: float, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class UntrustedSourceError(SourceError):
+    """A place that the settings do not allow a card to send us to."""
+
+    code = "untrusted"
 
 
 class StoreError(ContentError):

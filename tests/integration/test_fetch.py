@@ -27,8 +27,8 @@ from muster.errors import (
     TooLargeError,
 )
 from muster.model.card import ModelDeploymentCard
-from muster.model.fetch import CardFetcher
-from muster.model.resolved import FetchProgress, FetchState, ResolvedCard
+from muster.model.fetch.card_fetcher import CardFetcher
+from muster.model.fetch.resolved import FetchProgress, FetchState, ResolvedCard
 from muster.testing import metadata_server as reply
 from muster.testing.metadata_server import MetadataServer
 
@@ -823,7 +823,7 @@ from pathlib import Path
 from muster.config.settings import FetchSettings
 from muster.content.store import BlobStore
 from muster.model.card import ModelDeploymentCard
-from muster.model.fetch import CardFetcher
+from muster.model.fetch.card_fetcher import CardFetcher
 
 async def main():
     card = ModelDeploymentCard.from_json_str(sys.stdin.read())

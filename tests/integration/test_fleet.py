@@ -14,7 +14,7 @@ from muster.discovery.records import MODELS
 from muster.errors import CardError
 from muster.model.card import ModelDeploymentCard
 from muster.model.model_type import ModelInput
-from muster.model.publish import unregister_model
+from muster.model.publish.register import unregister_model
 from muster.testing.fleet import frontend, hosted_at, publish, request_count, serve, worker
 from muster.testing.loops import run
 from muster.testing.metadata_server import MetadataServer, right

@@ -12,10 +12,10 @@ import pytest
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.discovery.records import INSTANCES, Instance, Transport
 from muster.model.card import ModelDeploymentCard
-from muster.model.fetch import CardFetcher
+from muster.model.fetch.card_fetcher import CardFetcher
+from muster.model.fetch.resolved import FetchProgress, ResolvedCard
 from muster.model.model_type import ModelInput, WorkerType
-from muster.model.publish import register_model, unregister_model
-from muster.model.resolved import FetchProgress, ResolvedCard
+from muster.model.publish.register import register_model, unregister_model
 from muster.runtime import Context
 from muster.testing.fleet import SURFACES, frontend, request_count, serve, worker
 from muster.testing.fragile import FragileDiscovery

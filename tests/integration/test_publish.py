@@ -27,8 +27,8 @@ from muster.errors import (
 )
 from muster.model.card import ModelDeploymentCard
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publish import register_model, unregister_model
-from muster.model.publisher import Publication
+from muster.model.publish.publisher import Publication
+from muster.model.publish.register import register_model, unregister_model
 from muster.runtime import DistributedRuntime, Endpoint
 from muster.testing.fragile import FragileDiscovery
 from muster.testing.loops import run

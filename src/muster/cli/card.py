@@ -9,7 +9,7 @@ import click
 
 if TYPE_CHECKING:
     from muster.model.card import ModelDeploymentCard
-    from muster.model.harvest import Harvest
+    from muster.model.publish.harvest import Harvest
 
 __all__ = ["command"]
 
@@ -24,8 +24,8 @@ def command(
 ) -> None:
     """Show the card of the model in DIRECTORY: its files, digests and digest as a whole."""
     from muster.errors import CardError
-    from muster.model.harvest import harvest_extra_files
-    from muster.model.self_host import self_hosted, with_extra_files
+    from muster.model.publish.harvest import harvest_extra_files
+    from muster.model.publish.self_host import self_hosted, with_extra_files
     from muster.names import EndpointId
 
     try:

@@ -15,7 +15,7 @@ from muster.discovery.open import open_discovery
 from muster.discovery.records import INSTANCES, MODELS, Instance, ModelRecord
 from muster.errors import MusterError
 from muster.model.card import ModelDeploymentCard
-from muster.model.group import name_in
+from muster.model.catalog.group import name_in
 
 __all__ = [
     "FrontendRow",

@@ -46,6 +46,16 @@ def _one_of(*words: str) -> Any:
     return check
 
 
+def _words(text: str) -> tuple[str, ...]:
+    """Read a list separated by commas; spaces around its items do not count."""
+    return tuple(word for part in text.split(",") if (word := part.strip()))
+
+
+def _paths(text: str) -> tuple[Path, ...]:
+    """Read a list of directories, separated as in PATH."""
+    return tuple(Path(part) for part in text.split(os.pathsep) if part)
+
+
 def _port(value: Any) -> str | None:
     return None if value is None or -1 <= value <= 65535 else "must be between -1 and 65535"
 
@@ -246,6 +256,37 @@ class MetadataSettings:
         env="HF_HOME",
         help="Hugging Face's directory; its hub directory is the cache if HF_HUB_CACHE is unset.",
     )
+    max_extra_bytes: int = setting(
+        64 * _MIB,
+        env="MUSTER_METADATA_MAX_EXTRA_BYTES",
+        help="Largest file that travels without a slot of its own; larger ones are left out.",
+        unit="bytes",
+        check=_at_least(0),
+    )
+    snapshot_directory: Path | None = setting(
+        None,
+        env="MUSTER_SNAPSHOT_DIR",
+        help="Where a worker keeps its private copies of the files it serves; by default the "
+        "temporary directory. They have no names there and go with the process.",
+    )
+    drift_interval_s: float = setting(
+        10.0,
+        env="MUSTER_DRIFT_CHECK_SECS",
+        help="Interval at which a worker looks whether the files it registered have changed.",
+        unit="s",
+        check=_at_least(0.05),
+    )
+    transfers: int = setting(
+        128,
+        env="MUSTER_METADATA_TRANSFERS",
+        help="Files a worker sends at a time; beyond it answers 503 with Retry-After.",
+        check=_at_least(1),
+    )
+    token: str | None = setting(
+        None,
+        env="MUSTER_METADATA_TOKEN",
+        help="Secret a worker asks for before it sends a file, and a frontend sends to workers.",
+    )
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +297,20 @@ class CacheSettings:
         None,
         env="MUSTER_CACHE_DIR",
         help="Directory of the cache; by default muster in the user's cache directory.",
+    )
+    max_bytes: int | None = setting(
+        None,
+        env="MUSTER_CACHE_MAX_BYTES",
+        help="Budget of the whole cache; files nobody uses make room. Unlimited by default.",
+        unit="bytes",
+        check=_at_least(0),
+    )
+    min_free_bytes: int = setting(
+        64 * _MIB,
+        env="MUSTER_CACHE_MIN_FREE_BYTES",
+        help="Space a fetch leaves free on the cache's disk.",
+        unit="bytes",
+        check=_at_least(0),
     )
 
 
@@ -296,6 +351,63 @@ class FetchSettings:
         help="Largest metadata file accepted.",
         unit="bytes",
         check=_at_least(1),
+    )
+    max_card_bytes: int = setting(
+        4 << 30,
+        env="MUSTER_FETCH_MAX_CARD_BYTES",
+        help="Most bytes accepted for all files of a card.",
+        unit="bytes",
+        check=_at_least(1),
+    )
+    max_files: int = setting(
+        256,
+        env="MUSTER_FETCH_MAX_FILES",
+        help="Most files accepted of a card; further extra files are left out.",
+        check=_at_least(1),
+    )
+    min_rate: int = setting(
+        1024,
+        env="MUSTER_FETCH_MIN_RATE",
+        help="A source that gives less over ten seconds is left for another; 0 turns this off.",
+        unit="bytes/s",
+        check=_at_least(0),
+    )
+    hedge_s: float = setting(
+        3.0,
+        env="MUSTER_FETCH_HEDGE_SECS",
+        help="How long a source may lag before a second one is asked beside it; 0 turns this off.",
+        unit="s",
+        check=_at_least(0),
+    )
+    allow: tuple[str, ...] = setting(
+        (),
+        env="MUSTER_FETCH_ALLOW",
+        help="Hosts and networks, separated by commas, that files may be fetched from besides the "
+        "instance that published the card: names, addresses, 10.0.0.0/8, or any.",
+        parse=_words,
+    )
+    roots: tuple[Path, ...] = setting(
+        (),
+        env="MUSTER_FETCH_ROOTS",
+        help="Directories, separated as in PATH, under which a card's local paths are believed, "
+        "besides --model-path and the hub's cache.",
+        parse=_paths,
+    )
+    hub_url: str | None = setting(
+        None,
+        env="MUSTER_FETCH_HUB",
+        help="Model hub to ask when nobody else has a file, such as https://huggingface.co. "
+        "None by default: nothing leaves the fleet.",
+    )
+    allow_code: bool = setting(
+        False,
+        env="MUSTER_FETCH_ALLOW_CODE",
+        help="Whether files of code (*.py) that a card names are fetched.",
+    )
+    use_proxy: bool = setting(
+        False,
+        env="MUSTER_FETCH_USE_PROXY",
+        help="Whether HTTP_PROXY and its kin apply to fetching.",
     )
     retry_max_s: float = setting(
         30.0,
@@ -349,6 +461,25 @@ class HttpSettings:
         None,
         env="DYN_NAMESPACE_PREFIX",
         help="Serve models of namespaces that start so; wins over the namespace.",
+    )
+    require_models: tuple[str, ...] = setting(
+        (),
+        env="MUSTER_REQUIRE_MODEL",
+        help="Models, separated by commas, without which /health is 503.",
+        parse=_words,
+    )
+    cohort_policy: str = setting(
+        "first",
+        env="MUSTER_COHORT_POLICY",
+        help="Which card serves when replicas differ: the first seen, or the majority's.",
+        check=_one_of("first", "majority"),
+    )
+    pins: tuple[str, ...] = setting(
+        (),
+        env="MUSTER_PIN_MODEL",
+        help="Cards that alone may serve a model, as NAME=DIGEST (mdcsum or identity), separated by "
+        "commas.",
+        parse=_words,
     )
     drain_timeout_s: float = setting(
         30.0,

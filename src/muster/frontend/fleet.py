@@ -21,12 +21,12 @@ from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.served_model import Generate, ServedModel
 from muster.frontend.variants import Variants
 from muster.log import facts
-from muster.model.catalog import Catalog
-from muster.model.decision import Build, Decision, Drop, Members, Refuse
-from muster.model.fetch import CardFetcher
-from muster.model.group import GroupKey
+from muster.model.catalog.catalog import Catalog
+from muster.model.catalog.decision import Build, Decision, Drop, Members, Refuse
+from muster.model.catalog.group import GroupKey
+from muster.model.catalog.status import ModelState
+from muster.model.fetch.card_fetcher import CardFetcher
 from muster.model.model_type import ModelType
-from muster.model.status import ModelState
 from muster.runtime import DistributedRuntime, RouterMode
 from muster.tasks import TaskOwner
 

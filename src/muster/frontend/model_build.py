@@ -13,11 +13,11 @@ from muster.errors import CardError, ContentError
 from muster.llm.preprocessor import ModelFiles, Preprocessor
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
-from muster.model.decision import Build
-from muster.model.fetch import CardFetcher
-from muster.model.group import Member
+from muster.model.catalog.decision import Build
+from muster.model.catalog.group import Member
+from muster.model.fetch.card_fetcher import CardFetcher
+from muster.model.fetch.resolved import FetchProgress, FetchState, ResolvedCard
 from muster.model.model_type import ModelInput, ModelType
-from muster.model.resolved import FetchProgress, FetchState, ResolvedCard
 
 __all__ = ["BuildProgress", "BuiltModel", "build_model"]
 

@@ -9,7 +9,7 @@ import msgspec
 
 from muster.errors import MusterError, WorkerUnavailable
 from muster.llm.protocol import EngineOutput, EngineRequest
-from muster.model.group import GroupKey
+from muster.model.catalog.group import GroupKey
 from muster.runtime import Client, Context
 from muster.runtime.client import TRY_ELSEWHERE
 from muster.wire.control import FrameDecoder

@@ -10,7 +10,7 @@ from muster.content.location import cache_root
 from muster.content.store import BlobStore
 from muster.frontend.fleet import Fleet
 from muster.frontend.server import Frontend
-from muster.model.fetch import CardFetcher
+from muster.model.fetch.card_fetcher import CardFetcher
 from muster.runtime import DistributedRuntime
 
 __all__ = ["serve_frontend"]

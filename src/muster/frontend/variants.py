@@ -13,7 +13,7 @@ from itertools import count
 
 from muster.frontend.model_route import GroupRoute, ModelRoute
 from muster.frontend.served_model import Generate, ServedModel
-from muster.model.group import GroupKey
+from muster.model.catalog.group import GroupKey
 
 __all__ = ["Variants"]
 

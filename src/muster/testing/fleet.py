@@ -22,9 +22,9 @@ from muster.frontend.model_table import ModelStatus
 from muster.frontend.server import Frontend
 from muster.llm.protocol import Engine
 from muster.model.card import ModelDeploymentCard
-from muster.model.fetch import CardFetcher
+from muster.model.fetch.card_fetcher import CardFetcher
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publish import register_model
+from muster.model.publish.register import register_model
 from muster.runtime import DistributedRuntime
 from muster.testing.metadata_server import MetadataServer
 from muster.testing.runtimes import loopback_settings, runtime_in

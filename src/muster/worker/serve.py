@@ -9,10 +9,10 @@ from pathlib import Path
 
 from muster.config.settings import Settings
 from muster.llm.protocol import Engine
-from muster.model.hub_cache import find_model
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publish import register_model
-from muster.model.publisher import Publication
+from muster.model.publish.hub_cache import find_model
+from muster.model.publish.publisher import Publication
+from muster.model.publish.register import register_model
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.runtime import DistributedRuntime
 

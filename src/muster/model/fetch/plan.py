@@ -13,8 +13,8 @@ from muster.digest import Digest
 from muster.errors import ContentError
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
-from muster.model.resolved import LeftOut
-from muster.model.source import file_name
+from muster.model.fetch.resolved import LeftOut
+from muster.model.fetch.source import file_name
 
 __all__ = ["FetchPlan", "PlannedFile", "plan_fetch"]
 

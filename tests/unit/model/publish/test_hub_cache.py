@@ -8,7 +8,7 @@ import pytest
 
 from muster.config.settings import MetadataSettings
 from muster.errors import CardError
-from muster.model.hub_cache import find_model, find_snapshot, hub_cache_root
+from muster.model.publish.hub_cache import find_model, find_snapshot, hub_cache_root
 
 
 def cached(root: Path, repository: str = "Org/Model", revision: str = "abc") -> Path:

@@ -15,12 +15,12 @@ from collections.abc import Iterable, Mapping
 from muster.discovery.base import Change
 from muster.discovery.records import ModelRecord
 from muster.errors import MusterError
-from muster.model.admission import Admission
 from muster.model.card import ModelDeploymentCard
-from muster.model.cohort import Cohort
-from muster.model.decision import Decision, Refuse
-from muster.model.group import GroupKey, Member, name_in
-from muster.model.status import ModelState, ModelStatus
+from muster.model.catalog.admission import Admission
+from muster.model.catalog.cohort import Cohort
+from muster.model.catalog.decision import Decision, Refuse
+from muster.model.catalog.group import GroupKey, Member, name_in
+from muster.model.catalog.status import ModelState, ModelStatus
 
 __all__ = ["Catalog"]
 

@@ -21,8 +21,8 @@ from muster.errors import (
 )
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
-from muster.model.group import name_in
-from muster.model.self_host import HostedCard, point_at_hub, self_hosted, with_extra_files
+from muster.model.catalog.group import name_in
+from muster.model.publish.self_host import HostedCard, point_at_hub, self_hosted, with_extra_files
 from muster.names import EndpointId, slugify
 from muster.runtime import DistributedRuntime
 from muster.runtime.metadata_registry import MetadataOwner

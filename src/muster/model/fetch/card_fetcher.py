@@ -23,9 +23,9 @@ from muster.digest import Digest
 from muster.errors import ContentError, SourceError
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
-from muster.model.file_fetch import FileFetcher, OnProgress, Reporter
-from muster.model.plan import FetchPlan, PlannedFile, left_out_for, plan_fetch
-from muster.model.resolved import (
+from muster.model.fetch.file_fetcher import FileFetcher, OnProgress, Reporter
+from muster.model.fetch.plan import FetchPlan, PlannedFile, left_out_for, plan_fetch
+from muster.model.fetch.resolved import (
     FetchProgress,
     FetchState,
     LeftOut,

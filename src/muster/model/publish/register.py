@@ -10,12 +10,12 @@ from typing import Any
 import msgspec
 
 from muster.model.card import ModelDeploymentCard
-from muster.model.hub_cache import find_model
 from muster.model.lora import LoraInfo
 from muster.model.media import MediaDecoder, MediaFetcher
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publisher import Publication, Publisher
-from muster.model.registration import Registration, check_registration
+from muster.model.publish.hub_cache import find_model
+from muster.model.publish.publisher import Publication, Publisher
+from muster.model.publish.registration import Registration, check_registration
 from muster.model.router_config import RouterConfig
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.model.tensor_config import TensorModelConfig

@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from muster.model.group import GroupKey
+from muster.model.catalog.group import GroupKey
 
 __all__ = ["ModelState", "ModelStatus"]
 

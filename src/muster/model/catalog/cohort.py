@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from muster.model.decision import Build, Members
-from muster.model.group import GroupKey, Member
-from muster.model.status import ModelState, ModelStatus
+from muster.model.catalog.decision import Build, Members
+from muster.model.catalog.group import GroupKey, Member
+from muster.model.catalog.status import ModelState, ModelStatus
 
 __all__ = ["Cohort", "retry_delay_s"]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from muster.content.disk import CHUNK_BYTES
 from muster.errors import SourceError, TooLargeError
-from muster.model.source import LocalPlace, Place
+from muster.model.fetch.source import LocalPlace, Place
 
 __all__ = ["LocalSource"]
 

@@ -17,7 +17,7 @@ from muster.errors import CardError
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
-from muster.model.harvest import harvest_extra_files
+from muster.model.publish.harvest import harvest_extra_files
 from muster.names import EndpointId
 from muster.runtime.metadata_registry import BASE_SUFFIX, Artifact, MetadataKey
 from muster.runtime.metadata_route import format_path

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 from muster.digest import Digest
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
-from muster.model.plan import plan_fetch
+from muster.model.fetch.plan import plan_fetch
 from muster.model.slot import Slot, SlotKind
 
 _NAMES = st.sampled_from(["config.json", "con%66ig.json", "a b", "a%20b", "a%2Fb", "%00", "x.txt"])

@@ -15,10 +15,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from muster.model.cohort import Cohort
-from muster.model.decision import Decision, Drop, Refuse
-from muster.model.group import GroupKey, Member
-from muster.model.status import ModelState, ModelStatus
+from muster.model.catalog.cohort import Cohort
+from muster.model.catalog.decision import Decision, Drop, Refuse
+from muster.model.catalog.group import GroupKey, Member
+from muster.model.catalog.status import ModelState, ModelStatus
 
 __all__ = ["Admission"]
 

@@ -8,7 +8,7 @@ import pytest
 
 from muster.errors import InvalidArgument
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.registration import Registration, check_registration
+from muster.model.publish.registration import Registration, check_registration
 
 
 def asked(**changes: Any) -> Registration:

@@ -19,7 +19,7 @@ from muster._version import __version__
 from muster.config.settings import FetchSettings
 from muster.content.disk import CHUNK_BYTES
 from muster.errors import ContentError, SourceError, TooLargeError
-from muster.model.source import HttpPlace, Place
+from muster.model.fetch.source import HttpPlace, Place
 
 __all__ = ["HttpSource"]
 

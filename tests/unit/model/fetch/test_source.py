@@ -9,7 +9,7 @@ from muster.content.name import check_file_name
 from muster.digest import Digest
 from muster.errors import ContentError, SourceError
 from muster.model.checked_file import CheckedFile
-from muster.model.source import HttpPlace, LocalPlace, file_name, places, redact
+from muster.model.fetch.source import HttpPlace, LocalPlace, file_name, places, redact
 
 DIGEST = Digest.of(b"")
 

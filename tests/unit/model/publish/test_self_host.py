@@ -14,7 +14,7 @@ from muster.digest import Digest
 from muster.errors import CardError
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
-from muster.model.self_host import point_at_hub, self_hosted, with_extra_files
+from muster.model.publish.self_host import point_at_hub, self_hosted, with_extra_files
 from muster.model.slot import Slot, SlotKind
 from muster.names import EndpointId
 from muster.runtime.metadata_registry import MetadataKey

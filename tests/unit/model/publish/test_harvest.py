@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from muster.errors import CardError
-from muster.model.harvest import Harvest, LeftOutReason, harvest_extra_files
+from muster.model.publish.harvest import Harvest, LeftOutReason, harvest_extra_files
 
 
 def harvest(root: Path, taken: frozenset[str] = frozenset()) -> Harvest:

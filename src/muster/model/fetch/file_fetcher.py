@@ -15,11 +15,11 @@ from muster.content.offload import run_to_end
 from muster.content.store import BlobStore
 from muster.digest import Digest
 from muster.errors import ContentError, StoreError
-from muster.model.http_source import HttpSource
-from muster.model.local_source import LocalSource
-from muster.model.plan import PlannedFile
-from muster.model.resolved import FetchProgress, FetchState, ResolvedFile
-from muster.model.source import FileSource, HttpPlace, Place, places
+from muster.model.fetch.http_source import HttpSource
+from muster.model.fetch.local_source import LocalSource
+from muster.model.fetch.plan import PlannedFile
+from muster.model.fetch.resolved import FetchProgress, FetchState, ResolvedFile
+from muster.model.fetch.source import FileSource, HttpPlace, Place, places
 
 __all__ = ["FileFetcher", "OnProgress", "Reporter"]
 

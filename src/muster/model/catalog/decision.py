@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from muster.model.group import GroupKey, Member
+from muster.model.catalog.group import GroupKey, Member
 
 __all__ = ["Build", "Decision", "Drop", "Members", "Refuse"]
 

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.discovery.base import Change
-from muster.model.catalog import Catalog
-from muster.model.cohort import retry_delay_s
-from muster.model.decision import Build, Decision, Drop, Members, Refuse
-from muster.model.status import ModelState, ModelStatus
+from muster.model.catalog.catalog import Catalog
+from muster.model.catalog.cohort import retry_delay_s
+from muster.model.catalog.decision import Build, Decision, Drop, Members, Refuse
+from muster.model.catalog.status import ModelState, ModelStatus
 
 
 def card(name: str = "Org/M", **fields: Any) -> dict[str, Any]:

@@ -1,0 +1,119 @@
+"""What a frontend says of every model and replica: the JSON of ``GET /v1/muster/models``.
+
+The command line reads the same shapes. Fields are added, never renamed; readers ignore unknown ones.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+__all__ = ["FileReport", "FleetReport", "ModelReport", "ReplicaReport"]
+
+
+class FileReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One file of a card.
+
+    Attributes:
+        name: Its real name.
+        role: Its slot (``tokenizer``, ...) or ``extra``.
+        digest: ``blake3:<hex>``.
+        size_bytes: As the card says; ``None`` if it does not.
+        state: ``waiting``, ``cached``, ``fetching``, ``verified``, ``failed`` or ``left_out``.
+        done_bytes: How much of it is here.
+        seconds: How long it has taken.
+        source: Where it comes or came from, without secrets.
+        code: Reason code, if it failed or is left out.
+        message: The same for people.
+    """
+
+    name: str
+    role: str
+    digest: str
+    size_bytes: int | None = None
+    state: str = "waiting"
+    done_bytes: int = 0
+    seconds: float = 0.0
+    source: str = ""
+    code: str = ""
+    message: str = ""
+
+
+class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One record of a model in the registry.
+
+    Attributes:
+        key: The record's key.
+        instance: Instance id in hexadecimal; empty if the record cannot be read.
+        address: Where its instance is, if that is known.
+        mdcsum: Digest of its card; empty if it cannot be read.
+        identity: Identity of its files, if its card says it.
+        state: A word of ``ModelState``: what has become of this replica.
+        code: Reason code, if it is not served.
+        message: The same for people.
+    """
+
+    key: str
+    instance: str = ""
+    address: str = ""
+    mdcsum: str = ""
+    identity: str = ""
+    state: str
+    code: str = ""
+    message: str = ""
+
+
+class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One model at one endpoint: a group, or a record that could not be read.
+
+    Attributes:
+        model: Its name; empty if nobody knows it.
+        state: A word of ``ModelState``.
+        code: Reason code for why it is not served, or not yet.
+        message: The same for people.
+        endpoint: ``namespace.component.endpoint``; empty for a record that could not be read.
+        worker_set: Dynamo's name of the group.
+        mdcsum: Digest of the card that serves or is to serve.
+        identity: Identity of its files, if it has one.
+        attempt: Failures in a row.
+        retry_in_s: Seconds to the next attempt, if one is waited for.
+        since: When this state began, in seconds since the epoch.
+        files: The files of that card, typed slots first.
+        replicas: All records of the group.
+        aliases: Further names.
+        lora: The LoRA adapter's name, if it is one.
+    """
+
+    model: str
+    state: str
+    code: str = ""
+    message: str = ""
+    endpoint: str = ""
+    worker_set: str = ""
+    mdcsum: str = ""
+    identity: str = ""
+    attempt: int = 0
+    retry_in_s: float | None = None
+    since: float = 0.0
+    files: tuple[FileReport, ...] = ()
+    replicas: tuple[ReplicaReport, ...] = ()
+    aliases: tuple[str, ...] = ()
+    lora: str = ""
+
+
+class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a frontend knows.
+
+    Attributes:
+        status: The word of ``/health``.
+        message: Why it is not ``healthy``; empty if it is.
+        policy: How the card that serves is chosen among several.
+        stale_since: When the registry was last read, in seconds since the epoch, if it cannot be
+            read at present.
+        models: All of them, by name, then endpoint.
+    """
+
+    status: str
+    message: str = ""
+    policy: str = "first"
+    stale_since: float | None = None
+    models: tuple[ModelReport, ...] = ()

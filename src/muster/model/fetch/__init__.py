@@ -1,0 +1,1 @@
+"""The frontend's side: bring the files a card names here, verified."""
