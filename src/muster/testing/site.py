@@ -7,6 +7,7 @@ by process id when the site is closed.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -26,13 +27,18 @@ START_S = 60.0
 STOP_S = 15.0
 
 
+_PORTS = itertools.cycle(range(20000, 32000))
+"""Below 32768: Dynamo reads some as signed 16-bit numbers."""
+_OWN_PORTS = itertools.islice(_PORTS, os.getpid() * 97 % 12000, None)
+
+
 def free_port() -> int:
-    """A port nobody listens on just now, below 32768: Dynamo reads some as signed 16-bit numbers."""
-    for port in range(20000 + os.getpid() % 10000, 32000):
+    """A port nobody listens on just now, and that this process has not given out lately."""
+    for port in itertools.islice(_OWN_PORTS, 12000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
-    raise RuntimeError("no free port below 32000")
+    raise RuntimeError("no free port from 20000 to 31999")
 
 
 def wait_until(check: Callable[[], Any], what: str, *, timeout_s: float = START_S) -> Any:
@@ -241,10 +247,16 @@ class Site:
 
     def frontend(self, *options: str, role: str = "frontend", **env: str) -> Api:
         """A ``muster frontend``; returns once it listens."""
+        api = self.start_frontend(*options, role=role, **env)
+        self._wait_for(api.process, lambda: api.get("/v1/models"), "frontend listens")
+        return api
+
+    def start_frontend(self, *options: str, role: str = "frontend", **env: str) -> Api:
+        """A ``muster frontend``; returns at once."""
         port = free_port()
         command = [sys.executable, "-m", "muster.cli.main", "frontend", "--http-host", "127.0.0.1"]
         process = self.start(role, [*command, "--http-port", str(port), *options], **env)
-        return self._listening(process, port)
+        return Api(process, port)
 
     # -- Dynamo ------------------------------------------------------------------------------
 
