@@ -29,7 +29,7 @@ def test_it_is_the_card_a_worker_publishes(site: Site, model: Path) -> None:
     (model / "added_tokens.json").write_text("{}")
     site.worker(model, "tiny", DYN_SELF_HOST_METADATA="0", role="by-path")
     (record,) = site.records("v1/mdc").values()
-    assert json.loads(card(str(model), "--name", "tiny", "--json").stdout) == record["card_json"]
+    assert json.loads(card(str(model), "--name", "tiny", "--card").stdout) == record["card_json"]
 
     site.worker(model, "tiny", "--namespace", "hosted", role="hosted")
     published = [

@@ -19,6 +19,9 @@ _COMMANDS = {
     "demo": "Run a worker and a frontend, chat once, and clean up.",
     "ls": "List models, instances, and what is not served and why.",
     "card": "Show the card of a model's directory.",
+    "verify": "Check that a model, or the files of a card, can be served.",
+    "pack": "Write a model's metadata into one verified file.",
+    "unpack": "Write a packed model's files into a directory.",
 }
 
 

@@ -1,0 +1,1 @@
+"""A model's metadata as one verified file, for places no network reaches."""
