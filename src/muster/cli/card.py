@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from muster.cli.options import load_settings
 from muster.cli.table import printable
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def command(
     from muster.names import EndpointId
 
     contents = survey_model(
-        directory, name or str(directory), custom_template=custom_jinja_template
+        directory,
+        name or str(directory),
+        custom_template=custom_jinja_template,
+        settings=load_settings(log__filter="error").metadata,
     )
     whole = _as_registered(contents.card, directory)
     by_path = _without_extra_files(whole)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from muster.cli.options import load_settings
 from muster.cli.table import printable
 from muster.errors import ConfigError
 
@@ -37,11 +38,16 @@ def command(
     """
     from muster.model.pack.contents import survey_model
     from muster.model.pack.write import write_pack, write_pack_file
+    from muster.model.publish.inventory import check_links
 
     if as_json and output == "-":
         raise ConfigError("--json and -o - both want standard output", hint="give -o a file")
     name = name or Path(os.path.abspath(directory)).name or "model"  # noqa: PTH100 - a link keeps its name
-    contents = survey_model(directory, name, custom_template=custom_jinja_template)
+    settings = load_settings(log__filter="error").metadata
+    contents = survey_model(
+        directory, name, custom_template=custom_jinja_template, settings=settings
+    )
+    check_links(contents.card, directory)
     manifest = contents.manifest
     if output == "-":
         size_bytes = write_pack(sys.stdout.buffer, manifest, contents.path_of)

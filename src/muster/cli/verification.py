@@ -12,6 +12,7 @@ from muster.errors import MusterError
 
 if TYPE_CHECKING:
     from muster.cli.verify_fetch import Fetched
+    from muster.config.settings import MetadataSettings
     from muster.llm.preprocessor import ModelFiles, Preprocessor
     from muster.model.card import ModelDeploymentCard
     from muster.model.fetch.resolved import ResolvedCard
@@ -35,12 +36,16 @@ def failed(name: str, error: MusterError) -> Check:
     return Check(name=name, ok=False, code=error.code, message=error.message)
 
 
-def check_directory(directory: Path, name: str, custom_template: Path | None) -> Iterator[Check]:
-    """Whether the model in ``directory`` can be published and loaded. Blocks."""
+def check_directory(
+    directory: Path, name: str, custom_template: Path | None, settings: MetadataSettings
+) -> Iterator[Check]:
+    """Whether the model in ``directory`` can be published, with its files, and loaded. Blocks."""
     from muster.model.pack.contents import survey_model
+    from muster.model.publish.inventory import check_links
 
     try:
-        contents = survey_model(directory, name, custom_template=custom_template)
+        contents = survey_model(directory, name, custom_template=custom_template, settings=settings)
+        check_links(contents.card, directory)
     except MusterError as error:
         yield failed("card", error)
         return

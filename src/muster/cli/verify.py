@@ -77,7 +77,9 @@ def command(
         if is_url:
             checks = _check_url(target, digest, settings, Path(scratch), model_path)
         elif target != "-" and Path(target).is_dir():
-            checks = check_directory(Path(target), name or target, custom_jinja_template)
+            checks = check_directory(
+                Path(target), name or target, custom_jinja_template, settings.metadata
+            )
         elif target != "-" and _begins_as_pack(target):
             checks = check_pack(target, Path(scratch))
         else:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 
+from muster.config.settings import MetadataSettings
 from muster.errors import CardError
 from muster.model.card import ModelDeploymentCard
 from muster.model.pack.manifest import LeftBehind, PackManifest
-from muster.model.publish.harvest import LeftOutReason, harvest_extra_files
-from muster.model.publish.self_host import with_extra_files
+from muster.model.publish.inventory import take_inventory
 
 __all__ = ["ModelContents", "survey_model"]
 
@@ -38,7 +38,11 @@ class ModelContents(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def survey_model(
-    directory: Path, name: str, *, custom_template: Path | None = None
+    directory: Path,
+    name: str,
+    *,
+    custom_template: Path | None = None,
+    settings: MetadataSettings | None = None,
 ) -> ModelContents:
     """Look at the model in ``directory``. Blocks: it hashes the files.
 
@@ -46,6 +50,7 @@ def survey_model(
         directory: The model's directory.
         name: What clients call the model.
         custom_template: A chat template to use instead of the model's own.
+        settings: Say how large a file may be that has no slot; by default the defaults.
 
     Raises:
         CardError: The directory makes no card, or two of its files have one name.
@@ -56,14 +61,12 @@ def survey_model(
     except CardError as error:
         hint = error.hint or "give the directory that holds the model's config.json"
         raise CardError(error.message, hint=hint) from error
-    card = with_extra_files(bare, directory)
-    taken = {file.basename() or "" for file in bare.iter_typed_files()}
+    limit = (settings or MetadataSettings()).max_extra_bytes
+    found = take_inventory(bare, directory, max_extra_bytes=limit)
     left_out = tuple(
-        LeftBehind(name=_shown(left.name), reason=left.reason.value)
-        for left in harvest_extra_files(directory, taken).left_out
-        if left.reason is not LeftOutReason.TYPED
+        LeftBehind(name=_shown(left.name), reason=left.reason.value) for left in found.left_out
     )
-    return ModelContents(card=card, manifest=PackManifest.of_card(card, left_out))
+    return ModelContents(card=found.card, manifest=PackManifest.of_card(found.card, left_out))
 
 
 def _shown(name: str) -> str:
