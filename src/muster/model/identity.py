@@ -11,14 +11,18 @@ length as a little-endian u32.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from blake3 import blake3
 
 from muster.digest import Digest
+from muster.model.card import ModelDeploymentCard
+from muster.model.checked_file import CheckedFile
 
-__all__ = ["FileRole", "IdentityFile", "compute_identity"]
+__all__ = ["FileRole", "IdentityFile", "compute_identity", "files_of"]
 
 _LABEL = b"muster/model-identity/v1\n"
 
@@ -40,6 +44,27 @@ class IdentityFile(msgspec.Struct, frozen=True, order=True):
     role: FileRole
     name: str
     digest: Digest
+
+
+def files_of(card: ModelDeploymentCard) -> Iterator[IdentityFile]:
+    """The files a card lists, under their real names whether they are at paths or at URLs."""
+    for role, slot in (
+        (FileRole.MODEL_INFO, card.model_info),
+        (FileRole.TOKENIZER, card.tokenizer),
+        (FileRole.PROMPT_FORMATTER, card.prompt_formatter),
+        (FileRole.CHAT_TEMPLATE, card.chat_template_file),
+        (FileRole.GEN_CONFIG, card.gen_config),
+    ):
+        if slot is not None:
+            yield IdentityFile(role, _real_name(slot.file), slot.file.checksum)
+    for file in card.extra_files:
+        yield IdentityFile(FileRole.EXTRA, _real_name(file), file.checksum)
+
+
+def _real_name(file: CheckedFile) -> str:
+    if file.path is not None:
+        return os.path.basename(file.path)  # noqa: PTH119 - a Path has a name for ".", too
+    return unquote_to_bytes(file.basename() or "").decode("utf-8", "surrogateescape")
 
 
 def compute_identity(files: Iterable[IdentityFile]) -> Digest:

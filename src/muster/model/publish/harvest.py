@@ -1,7 +1,9 @@
 """Which other files of a model's directory travel with its card.
 
-The rule is Dynamo 1.6.1's, exactly: the card's digest covers these files, so workers that harvest
-differently do not serve one model together.
+The rule is Dynamo 1.6.1's: the card's digest covers these files, so workers that harvest differently
+do not serve one model together. It is narrower in two points, both of which make a model fail with
+Dynamo or give away what is not the model's: a file over a limit stays, and so does one that is a
+link to a place which ``links`` does not follow.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from pathlib import Path
 
 import msgspec
 
+from muster.config.settings import MetadataSettings
 from muster.errors import CardError
+from muster.model.publish.links import LinkRule
 
-__all__ = ["Harvest", "LeftOutFile", "LeftOutReason", "harvest_extra_files"]
+__all__ = ["Harvest", "LeftOutFile", "LeftOutReason", "harvest_extra_files", "is_weights"]
 
+_MAX_BYTES = MetadataSettings().max_extra_bytes
 _WEIGHTS = frozenset({"safetensors", "bin", "gguf", "onnx", "tflite", "h5", "pt", "pth", "msgpack"})
 
 
@@ -31,6 +36,23 @@ class LeftOutReason(enum.StrEnum):
     NOT_A_FILE = "not a regular file"
     DANGLING = "its target cannot be reached"
     NOT_UTF8 = "its name is not UTF-8"
+    LINK_OUTSIDE = "a link that leads out of the model's directory"
+    TOO_LARGE = "larger than files that travel along may be"
+
+    @property
+    def is_surprise(self) -> bool:
+        """Whether somebody who put the file there would expect it to travel."""
+        return self in _SURPRISES
+
+
+_SURPRISES = frozenset(
+    {
+        LeftOutReason.DANGLING,
+        LeftOutReason.NOT_UTF8,
+        LeftOutReason.LINK_OUTSIDE,
+        LeftOutReason.TOO_LARGE,
+    }
+)
 
 
 class LeftOutFile(msgspec.Struct, frozen=True):
@@ -48,16 +70,20 @@ class Harvest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def harvest_extra_files(
-    directory: str | os.PathLike[str], taken_names: AbstractSet[str]
+    directory: str | os.PathLike[str],
+    taken_names: AbstractSet[str],
+    *,
+    max_bytes: int = _MAX_BYTES,
 ) -> Harvest:
     """List the files beside the typed slots' in ``directory``, not in its sub-directories.
 
-    A link counts as what it points to, wherever that is. A directory that does not exist has
-    nothing to give. Files are not opened: their size and content are the caller's concern.
+    A link that is followed counts as what it leads to. A directory that does not exist has nothing
+    to give. Files are not opened: their content is the caller's concern.
 
     Args:
         directory: The model's directory.
         taken_names: The names of the typed slots' files.
+        max_bytes: Size of the largest file that travels; by default the setting's default.
 
     Raises:
         CardError: If the directory cannot be listed.
@@ -68,11 +94,12 @@ def harvest_extra_files(
         names = []
     except OSError as error:
         raise CardError(f"Cannot list {os.fspath(directory)}: {error.strerror}") from error
+    rule = LinkRule.of(directory)
     kept: list[str] = []
     left_out: list[LeftOutFile] = []
     for name in names:
         path = os.path.join(directory, name)  # noqa: PTH118 - a Path would not keep the spelling
-        reason = _by_name(name, taken_names) or _by_kind(path)
+        reason = _by_name(name, taken_names) or _by_file(path, rule, max_bytes)
         if reason is None:
             kept.append(path)
         else:
@@ -92,14 +119,25 @@ def _by_name(name: str, taken_names: AbstractSet[str]) -> LeftOutReason | None:
         return LeftOutReason.HIDDEN
     if name == "README.md":
         return LeftOutReason.README
+    return LeftOutReason.WEIGHTS if is_weights(name) else None
+
+
+def is_weights(name: str) -> bool:
+    """Whether a file of this name holds weights, as Dynamo 1.6.1 has it: by its extension."""
     stem, dot, extension = name.rpartition(".")
-    return LeftOutReason.WEIGHTS if stem and dot and extension in _WEIGHTS else None
+    return bool(stem and dot) and extension in _WEIGHTS
 
 
-def _by_kind(path: str) -> LeftOutReason | None:
-    """Why what is at ``path`` is left out; ``None`` if it is a file."""
+def _by_file(path: str, rule: LinkRule, max_bytes: int) -> LeftOutReason | None:
+    """Why what is at ``path`` is left out; ``None`` if it is a file that travels."""
+    file = Path(path)
     try:
-        mode = Path(path).stat().st_mode
+        status = file.stat()
+        is_link = file.is_symlink()
     except OSError:
         return LeftOutReason.DANGLING
-    return None if stat.S_ISREG(mode) else LeftOutReason.NOT_A_FILE
+    if not stat.S_ISREG(status.st_mode):
+        return LeftOutReason.NOT_A_FILE
+    if is_link and not rule.follows(path):
+        return LeftOutReason.LINK_OUTSIDE
+    return LeftOutReason.TOO_LARGE if status.st_size > max_bytes else None

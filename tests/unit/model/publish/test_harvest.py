@@ -70,12 +70,40 @@ def test_hidden_files_stay(tmp_path: Path, name: str) -> None:
     assert reasons(harvest(tmp_path)) == {name: LeftOutReason.HIDDEN}
 
 
-def test_links_are_followed_even_outside(tmp_path: Path) -> None:
+def test_a_link_out_of_the_directory_stays_and_one_within_it_travels(tmp_path: Path) -> None:
     (tmp_path / "outside").touch()
     root = tmp_path / "model"
-    root.mkdir()
+    (root / "sub").mkdir(parents=True)
+    (root / "sub" / "inside").touch()
     (root / "link").symlink_to("../outside")
-    assert harvest(root).kept == (f"{root}/link",)
+    (root / "within").symlink_to("sub/inside")
+    result = harvest(root)
+    assert names(result) == ["within"]
+    assert reasons(result)["link"] is LeftOutReason.LINK_OUTSIDE
+
+
+def test_a_file_over_the_limit_stays_and_an_empty_one_travels(tmp_path: Path) -> None:
+    for name, size in (("empty", 0), ("at the limit", 8), ("over it", 9)):
+        (tmp_path / name).write_bytes(b"x" * size)
+    result = harvest_extra_files(tmp_path, frozenset(), max_bytes=8)
+    assert names(result) == ["at the limit", "empty"]
+    assert reasons(result) == {"over it": LeftOutReason.TOO_LARGE}
+
+
+def test_the_limit_is_64_mib_by_default(tmp_path: Path) -> None:
+    for name, size in (("at", 64 << 20), ("over", (64 << 20) + 1)):
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(size)
+    assert names(harvest(tmp_path)) == ["at"]
+
+
+def test_only_what_somebody_would_expect_to_travel_is_a_surprise() -> None:
+    assert {reason for reason in LeftOutReason if reason.is_surprise} == {
+        LeftOutReason.DANGLING,
+        LeftOutReason.LINK_OUTSIDE,
+        LeftOutReason.NOT_UTF8,
+        LeftOutReason.TOO_LARGE,
+    }
 
 
 def test_what_is_no_file_stays(tmp_path: Path) -> None:
