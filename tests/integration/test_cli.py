@@ -55,8 +55,8 @@ def test_wrong_usage_and_settings_exit_with_2_and_say_what(
     assert "Traceback" not in result.stderr
 
 
-def test_card_json_is_the_card_itself(model: Path) -> None:
-    result = muster("card", str(model), "--name", "acme/tiny", "--json")
+def test_card_card_is_the_card_itself(model: Path) -> None:
+    result = muster("card", str(model), "--name", "acme/tiny", "--card")
     assert result.returncode == 0
     card = ModelDeploymentCard.from_json_str(result.stdout)
     assert (card.display_name, card.slug, card.context_length) == ("acme/tiny", "acme_tiny", 2048)

@@ -106,6 +106,20 @@ def test_errors_exit_with_1_and_say_what_to_do(model: Path, tmp_path: Path) -> N
     assert names(tmp_path / "full") == names(model)
 
 
+def test_a_reader_that_goes_away_ends_packing_with_1(model: Path) -> None:
+    (model / "long.txt").write_bytes(bytes(4_000_000))
+    command = [sys.executable, "-m", "muster.cli.main", "pack", str(model), "-o", "-"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read(100)
+        process.stdout.close()
+        said = process.stderr.read()
+        assert process.wait(60) == 1
+    assert b"cannot write standard output" in said
+    assert b"Traceback" not in said
+
+
 def test_wrong_usage_exits_with_2(model: Path) -> None:
     assert muster("pack", str(model), "-o", "-", "--json").returncode == 2
     assert muster("pack", str(model)).returncode == 2

@@ -158,4 +158,4 @@ def _show_files(card: ModelDeploymentCard, manifest: PackManifest) -> None:
     if manifest.left_out:
         click.echo("\nfiles that stay")
     for left in manifest.left_out:
-        click.echo(f"  {printable(left.name):<47} {left.reason}")
+        click.echo(f"  {left.name!r:<47} {left.reason}")

@@ -11,7 +11,7 @@ import click
 
 from muster.cli.options import load_settings
 from muster.cli.table import printable
-from muster.errors import ConfigError
+from muster.errors import ConfigError, ContentError
 
 __all__ = ["command"]
 
@@ -50,7 +50,12 @@ def command(
     check_links(contents.card, directory)
     manifest = contents.manifest
     if output == "-":
-        size_bytes = write_pack(sys.stdout.buffer, manifest, contents.path_of)
+        try:
+            size_bytes = write_pack(sys.stdout.buffer, manifest, contents.path_of)
+        except OSError as error:
+            # what is still in the buffer would fail again, and noisily, when Python ends
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise ContentError(f"cannot write standard output: {error.strerror}") from error
     else:
         size_bytes = write_pack_file(Path(output), manifest, contents.path_of)
     left_out = [{"name": left.name, "reason": left.reason} for left in manifest.left_out]

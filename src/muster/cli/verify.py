@@ -118,13 +118,19 @@ def _begins_as_pack(target: str) -> bool:
 
 
 def _read_card(target: str) -> ModelDeploymentCard:
-    from muster.cli.verify_fetch import read_card
+    from muster.cli.verify_fetch import MAX_CARD_BYTES, read_card
     from muster.errors import CardError
 
     try:
-        text = sys.stdin.buffer.read() if target == "-" else Path(target).read_bytes()
+        if target == "-":
+            text = sys.stdin.buffer.read(MAX_CARD_BYTES + 1)
+        else:
+            with Path(target).open("rb") as file:
+                text = file.read(MAX_CARD_BYTES + 1)
     except OSError as error:
         raise CardError(f"cannot read {target}: {error.strerror or error}") from error
+    if len(text) > MAX_CARD_BYTES:
+        raise CardError(f"{target} has more than {MAX_CARD_BYTES} bytes: it is no card")
     return read_card(text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -22,6 +23,7 @@ from muster.model.fetch.resolved import LeftOut, ResolvedCard, ResolvedFile
 from muster.model.fetch.source import redact
 
 __all__ = [
+    "MAX_CARD_BYTES",
     "Fetched",
     "cards_served_at",
     "fetch_card",
@@ -32,7 +34,8 @@ __all__ = [
     "read_card",
 ]
 
-_MAX_CARD_BYTES = 16 << 20
+MAX_CARD_BYTES: Final = 16 << 20
+"""Cards take some kilobytes."""
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -73,6 +76,10 @@ async def get_card(url: str, settings: FetchSettings) -> ModelDeploymentCard:
         SourceError: Nothing came.
         CardError: What came is no card.
     """
+    if urlsplit(url).username is not None:
+        raise SourceError(
+            f"refusing to fetch {redact(url)}: its URL carries a user name or password"
+        )
     timeout = aiohttp.ClientTimeout(
         total=settings.card_timeout_s,
         connect=settings.connect_timeout_s,
@@ -88,8 +95,8 @@ async def get_card(url: str, settings: FetchSettings) -> ModelDeploymentCard:
             body = bytearray()
             async for piece in reply.content.iter_chunked(1 << 16):
                 body += piece
-                if len(body) > _MAX_CARD_BYTES:
-                    raise SourceError(f"{redact(url)} gives more than {_MAX_CARD_BYTES} bytes")
+                if len(body) > MAX_CARD_BYTES:
+                    raise SourceError(f"{redact(url)} gives more than {MAX_CARD_BYTES} bytes")
     except (aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise SourceError(f"cannot fetch {redact(url)}: {type(error).__name__}") from error
     return read_card(bytes(body))
@@ -171,7 +178,10 @@ def host_of(url: str) -> str | None:
 
 def is_base(url: str) -> bool:
     """Whether the URL names a server and nothing on it."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
     return parts.path in ("", "/") and not parts.query
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import tarfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -531,10 +532,34 @@ def test_a_pack_replaces_the_old_one(model: Path, tmp_path: Path) -> None:
     assert files_in(place) == {"a.pack": pack(model)}
 
 
+def test_a_pipe_is_written_to_and_not_replaced(model: Path, tmp_path: Path) -> None:
+    contents = survey_model(model, "tiny")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    found: list[bytes] = []
+    reader = threading.Thread(target=lambda: found.append(pipe.read_bytes()))
+    reader.start()
+    write_pack_file(pipe, contents.manifest, contents.path_of)
+    reader.join()
+    assert found == [pack(model)]
+    assert pipe.is_fifo()
+
+
+def test_a_link_stays_and_its_target_is_replaced(model: Path, tmp_path: Path) -> None:
+    contents = survey_model(model, "tiny")
+    link = tmp_path / "link.pack"
+    link.symlink_to(tmp_path / "real.pack")
+    for _ in range(2):  # the target is missing, then there
+        write_pack_file(link, contents.manifest, contents.path_of)
+        assert link.is_symlink()
+        assert (tmp_path / "real.pack").read_bytes() == pack(model)
+
+
 def test_a_pack_that_cannot_be_written_is_an_error(model: Path, tmp_path: Path) -> None:
     contents = survey_model(model, "tiny")
-    with pytest.raises(ContentError, match="cannot write"):
-        write_pack_file(tmp_path / "missing" / "a.pack", contents.manifest, contents.path_of)
+    for target in (tmp_path / "missing" / "a.pack", tmp_path):
+        with pytest.raises(ContentError, match="cannot write"):
+            write_pack_file(target, contents.manifest, contents.path_of)
 
 
 def test_two_files_of_one_name_are_refused(model: Path, tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def unpack_into(reader: PackReader, directory: Path, *, replace: bool = False) -
         ContentError: The pack is damaged, or the directory is in the way or cannot be written.
     """
     directory = directory.absolute()
-    check_target(directory, replace=replace)
+    _check_target(directory, replace=replace)
     aside = directory.with_name(f".muster-unpack.{os.getpid()}.{uuid.uuid4().hex}")
     try:
         with _disk_errors(f"cannot write {directory}"):
@@ -84,7 +84,7 @@ def unpack_into(reader: PackReader, directory: Path, *, replace: bool = False) -
         shutil.rmtree(aside, ignore_errors=True)
 
 
-def check_target(directory: Path, *, replace: bool) -> None:
+def _check_target(directory: Path, *, replace: bool) -> None:
     """Refuse a directory that must not be written; see ``unpack_into``."""
     try:
         entries = list(os.scandir(directory))
@@ -115,7 +115,7 @@ def _write(path: Path, pieces: Iterator[bytes]) -> None:
 
 
 def _put(aside: Path, directory: Path, *, replace: bool) -> None:
-    check_target(directory, replace=replace)  # again: reading may have taken long
+    _check_target(directory, replace=replace)  # again: reading may have taken long
     if replace and directory.exists():
         old = aside.with_name(aside.name + ".old")
         directory.rename(old)

@@ -55,11 +55,15 @@ def write_pack(stream: BinaryIO, manifest: PackManifest, path_of: Callable[[str]
 def write_pack_file(target: Path, manifest: PackManifest, path_of: Callable[[str], Path]) -> int:
     """Write a pack to the file ``target``, which appears whole or not at all; see ``write_pack``.
 
-    What was there is replaced.
+    What was there is replaced; a link stays, and what it leads to is replaced. A pipe or device is
+    written to.
 
     Raises:
         ContentError: As ``write_pack``, or ``target`` cannot be written.
     """
+    if target.exists() and not target.is_file():
+        return _write_to_special(target, manifest, path_of)
+    target = Path(os.path.realpath(target))
     temporary = target.with_name(f".muster-pack.{os.getpid()}.{uuid.uuid4().hex}")
     try:
         with temporary.open("xb") as stream:
@@ -72,6 +76,14 @@ def write_pack_file(target: Path, manifest: PackManifest, path_of: Callable[[str
     finally:
         temporary.unlink(missing_ok=True)
     return size_bytes
+
+
+def _write_to_special(target: Path, manifest: PackManifest, path_of: Callable[[str], Path]) -> int:
+    try:
+        with target.open("wb") as stream:
+            return write_pack(stream, manifest, path_of)
+    except OSError as error:  # a directory too
+        raise ContentError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 def _pieces(
