@@ -441,6 +441,15 @@ def test_an_empty_directory_is_taken_and_a_full_one_only_when_told(
     assert [each.name for each in out.parent.iterdir()] == ["out"]
 
 
+def test_what_a_link_leads_to_is_replaced_and_the_link_stays(model: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / "real")
+    for _ in range(2):  # the target is missing, then there
+        unpack_into(reader_of(pack(model)), link, replace=True)
+        assert link.is_symlink()
+        assert files_in(tmp_path / "real") == files_in(model)
+
+
 def test_a_directory_with_directories_in_it_is_never_replaced(model: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "inner").mkdir(parents=True)
     with pytest.raises(ContentError, match="holds the directory 'inner'"):

@@ -68,7 +68,7 @@ def unpack_into(reader: PackReader, directory: Path, *, replace: bool = False) -
     Raises:
         ContentError: The pack is damaged, or the directory is in the way or cannot be written.
     """
-    directory = directory.absolute()
+    directory = Path(os.path.realpath(directory))  # what a link leads to, not the link
     _check_target(directory, replace=replace)
     aside = directory.with_name(f".muster-unpack.{os.getpid()}.{uuid.uuid4().hex}")
     try:
