@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shutil
@@ -13,11 +14,16 @@ from typing import Any
 import pytest
 
 from muster.content.store import BlobStore
+from muster.discovery.memory import MemoryRegistry
 from muster.model.pack.contents import survey_model
 from muster.model.pack.read import PackReader
 from muster.model.pack.unpack import import_pack
-from muster.model.pack.write import write_pack_file
+from muster.model.pack.write import write_pack, write_pack_file
+from muster.testing.fleet import frontend, hosted_at, publish, worker
+from muster.testing.loops import run
+from muster.testing.metadata_server import MetadataServer
 from muster.testing.site import Site, wait_until
+from muster.worker.engines.echo import EchoEngine
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -86,3 +92,26 @@ def test_an_imported_pack_serves_a_model_whose_files_nobody_has_any_more(
     api.wait_for_model("tiny")
     assert api.chat("tiny")["choices"][0]["message"]["content"]
     assert without.models() == []
+
+
+def test_nobody_is_asked_for_files_that_were_imported(tmp_path: Path, model: Path) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        contents = survey_model(model, "tiny")
+        stream = io.BytesIO()
+        write_pack(stream, contents.manifest, contents.path_of)
+        stream.seek(0)
+        import_pack(PackReader(stream, label="pack"), BlobStore(tmp_path / "cache"))
+        async with (
+            MetadataServer() as server,
+            frontend(registry, tmp_path) as site,
+            worker(registry) as runtime,
+        ):
+            endpoint = runtime.endpoint("ns.backend.generate")
+            await runtime.serve(endpoint.id(), EchoEngine().generate)
+            await publish(runtime, hosted_at(server, model), runtime.instance_id)
+            await site.listed("tiny")
+            assert await site.echo("from the cache") == "from the cache"
+            assert server.requests == []
+
+    run(scenario())
