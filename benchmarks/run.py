@@ -18,6 +18,16 @@ from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parent
+PLAIN = {
+    "request_plane.py": ["--rounds", "3"],
+    "resolve.py": ["--rounds", "3"],
+}
+WITH_WRK = {
+    "chat.py": ["--rounds", "3", "--seconds", "3"],
+    "metadata_route.py": ["--rounds", "3", "--seconds", "2"],
+    "worker_memory.py": ["--rounds", "1", "--seconds", "3"],
+}
+"""The scripts and how each is run in short; the second need the load generator."""
 
 
 def run(script: str, *arguments: str) -> Any:
@@ -39,19 +49,22 @@ def main() -> None:
     has_peer = (options.peer / "bin" / "python").exists() and options.shared.is_dir()
     if has_peer:
         both = ["--peer", str(options.peer), "--shared", str(options.shared)]
-        reports["request_plane"] = run("request_plane.py", *both, "--rounds", "3")
-        if shutil.which("wrk"):
-            reports["chat"] = run("chat.py", *both, "--rounds", "3", "--seconds", "3")
-        else:
-            print("chat.py left out: there is no wrk (Debian package wrk)", file=sys.stderr)
+        for script, arguments in {**PLAIN, **(WITH_WRK if shutil.which("wrk") else {})}.items():
+            reports[script.removesuffix(".py")] = run(script, *both, *arguments)
+        if not shutil.which("wrk"):
+            left = ", ".join(WITH_WRK)
+            print(f"left out, no wrk (Debian package wrk): {left}", file=sys.stderr)
     else:
-        print(f"left out, no peer at {options.peer}: request_plane.py, chat.py", file=sys.stderr)
+        left = ", ".join([*PLAIN, *WITH_WRK])
+        print(f"left out, no peer at {options.peer}: {left}", file=sys.stderr)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(reports, indent=1) + "\n")
     for name, report in reports.items():
         for key, ratio in report["ratio_muster_to_peer"].items():
             ours, theirs = (report["medians"][who][key] for who in ("muster", "peer"))
             print(f"{name:<14} {key:<24} {ours:>12.1f} {theirs:>12.1f}   {ratio:5.2f} x")
+        for what, why in report.get("left_out", {}).items():
+            print(f"{name:<14} left out: {what}: {why}")
     print(f"written to {options.out}")
 
 

@@ -19,7 +19,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-__all__ = ["Endpoint", "System", "cpu_seconds", "free_port", "rss_mb", "running", "systems"]
+__all__ = [
+    "Endpoint",
+    "System",
+    "cpu_seconds",
+    "free_port",
+    "process",
+    "rss_mb",
+    "running",
+    "small_free_port",
+    "systems",
+]
 
 _START_S = 60.0
 
@@ -74,20 +84,20 @@ def running(frontend_of: System, worker_of: System, logs: Path | None = None) ->
     """Start a frontend and a mock worker (of one system or of two) until the model is listed."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
-        port, system_port = free_port(), _small_free_port()
+        port, system_port = free_port(), small_free_port()
         with contextlib.ExitStack() as stack:
             worker = stack.enter_context(
-                _process(
+                process(
                     worker_of.worker, root, "worker", {"DYN_SYSTEM_PORT": str(system_port)}, logs
                 )
             )
             command = [part.replace("{port}", str(port)) for part in frontend_of.frontend]
-            frontend = stack.enter_context(_process(command, root, "frontend", {}, logs))
+            frontend = stack.enter_context(process(command, root, "frontend", {}, logs))
             _wait_listed(port, (worker, frontend))
             yield Endpoint(port, frontend, worker)
 
 
-def _small_free_port() -> int:
+def small_free_port() -> int:
     """A free port the peer can parse: it reads the number as a signed 16-bit one."""
     for port in range(21000, 32000):
         with socket.socket() as probe, contextlib.suppress(OSError):
@@ -97,11 +107,20 @@ def _small_free_port() -> int:
 
 
 @contextlib.contextmanager
-def _process(
+def process(
     command: list[str], root: Path, role: str, extra: dict[str, str], logs: Path | None
 ) -> Iterator[subprocess.Popen[bytes]]:
+    """One process until the block ends: a home under ``root``, the registry ``root/registry``.
+
+    Args:
+        command: What to run.
+        root: Where its home, its log and the registry are; a second process may use them again.
+        role: Names its home and its log.
+        extra: Environment on top, or instead.
+        logs: Where its log goes instead.
+    """
     home = root / f"home-{role}"
-    home.mkdir()
+    home.mkdir(exist_ok=True)
     environment = {
         key: value for key, value in os.environ.items() if not key.startswith(("DYN_", "MUSTER_"))
     }
@@ -118,22 +137,22 @@ def _process(
     }
     log = (logs or root) / f"{role}.log"
     with log.open("wb") as output:
-        process = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
+        child = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
     try:
-        yield process
+        yield child
     finally:
-        process.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGTERM)
         try:
-            process.wait(10)
+            child.wait(10)
         except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+            child.kill()
+            child.wait(10)
 
 
 def _wait_listed(port: int, processes: tuple[subprocess.Popen[bytes], ...]) -> None:
     deadline = time.monotonic() + _START_S
     while time.monotonic() < deadline:
-        if any(process.poll() is not None for process in processes):
+        if any(each.poll() is not None for each in processes):
             raise RuntimeError("a process of the system under test ended while starting")
         with contextlib.suppress(OSError, ValueError):
             url = f"http://127.0.0.1:{port}/v1/models"
@@ -144,15 +163,15 @@ def _wait_listed(port: int, processes: tuple[subprocess.Popen[bytes], ...]) -> N
     raise RuntimeError(f"no model was listed within {_START_S:g} s")
 
 
-def cpu_seconds(process: subprocess.Popen[bytes]) -> float:
+def cpu_seconds(of: subprocess.Popen[bytes]) -> float:
     """User and system time a process has used so far."""
-    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    fields = Path(f"/proc/{of.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def rss_mb(process: subprocess.Popen[bytes]) -> float:
+def rss_mb(of: subprocess.Popen[bytes]) -> float:
     """Resident memory in MB."""
-    for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+    for line in Path(f"/proc/{of.pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) / 1024
     return 0.0
