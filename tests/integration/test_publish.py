@@ -27,9 +27,10 @@ from muster.errors import (
 )
 from muster.model.card import ModelDeploymentCard
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publish.publisher import Publication
+from muster.model.publish.publication import Publication
 from muster.model.publish.register import register_model, unregister_model
 from muster.runtime import DistributedRuntime, Endpoint
+from muster.runtime.metadata_registry import MetadataKey
 from muster.testing.fragile import FragileDiscovery
 from muster.testing.loops import run
 from muster.testing.runtimes import loopback_settings
@@ -69,6 +70,12 @@ class Worker:
             key: ModelDeploymentCard.from_json_str(json.dumps(json.loads(value)["card_json"]))
             for key, value in found.items()
         }
+
+    async def staged(self, name: str = "config.json") -> None:
+        """Wait until a registration has claimed the place of this file."""
+        key = MetadataKey("ns", "comp", "ep", "acme_tiny", "_base", name)
+        while not self.runtime.metadata.is_staged(key):  # noqa: ASYNC110 - a registry tells nobody
+            await asyncio.sleep(0.01)
 
     async def get(self, url: str) -> tuple[int, bytes]:
         async with (
@@ -175,6 +182,7 @@ def hub(tmp_path: Path, model: Path) -> Path:
     for directory in (repository / "blobs", snapshot, repository / "refs"):
         directory.mkdir(parents=True)
     (repository / "refs" / "main").write_text("abc123\n")
+    (model / "model.safetensors").write_bytes(b"weights")
     for number, path in enumerate(sorted(model.iterdir())):
         blob = repository / "blobs" / f"{number:040x}"
         blob.write_bytes(path.read_bytes())
@@ -273,8 +281,7 @@ def test_a_registration_that_is_called_off_leaves_nothing_served(model: Path) ->
         async with worker() as at:
             at.discovery.hanging.set()
             task = asyncio.create_task(at.register(model))
-            while at.runtime.metadata.is_empty():  # noqa: ASYNC110 - a registry tells nobody
-                await asyncio.sleep(0.01)
+            await at.staged()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
@@ -422,8 +429,7 @@ def test_a_late_write_of_a_registration_called_off_is_undone(model: Path) -> Non
         async with worker() as at:
             at.discovery.hanging.set()
             task = asyncio.create_task(at.register(model))
-            while at.runtime.metadata.is_empty():  # noqa: ASYNC110 - a registry tells nobody
-                await asyncio.sleep(0.01)
+            await at.staged()
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task

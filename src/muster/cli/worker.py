@@ -126,9 +126,16 @@ def _surfaces(text: str) -> ModelType:
 
 
 def _say_ready(report: WorkerReport) -> None:
-    card = report.publication.card
-    files = sum(1 for file, _ in card.iter_metadata_files() if file.url is not None)
-    where = f"{files} files at {report.status_url}" if files else "files not served"
+    published = report.publication
+    where = (
+        f"{published.files_served} files at {report.status_url}"
+        if published.files_served
+        else "files not served"
+    )
+    surprises = sum(left.reason.is_surprise for left in published.left_out)
+    stay = f", {surprises} left out" if surprises and published.files_served else ""
     click.echo(
-        f"serving {card.display_name!r} as instance {report.instance_id:x} ({where})", err=True
+        f"serving {published.card.display_name!r} as instance {report.instance_id:x} "
+        f"({where}{stay})",
+        err=True,
     )

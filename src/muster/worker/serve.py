@@ -11,7 +11,7 @@ from muster.config.settings import Settings
 from muster.llm.protocol import Engine
 from muster.model.model_type import ModelInput, ModelType, WorkerType
 from muster.model.publish.hub_cache import find_model
-from muster.model.publish.publisher import Publication
+from muster.model.publish.publication import Publication
 from muster.model.publish.register import register_model
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.runtime import DistributedRuntime
@@ -72,7 +72,10 @@ async def serve_worker(
     """
     async with DistributedRuntime(settings=settings) as runtime:
         endpoint = runtime.endpoint(options.endpoint)
-        directory = await asyncio.to_thread(find_model, options.model_path, settings.metadata)
+        # Whether weights are needed is the engine's to say, and it says which.
+        directory = await asyncio.to_thread(
+            find_model, options.model_path, settings.metadata, ignore_weights=True
+        )
         engine = await asyncio.to_thread(load_engine, directory)
         # The instance first: a frontend that lists the model then finds somebody to ask.
         service = await runtime.serve(endpoint.id(), engine.generate)
@@ -86,6 +89,7 @@ async def serve_worker(
             kv_cache_block_size=options.kv_cache_block_size,
             runtime_config=ModelRuntimeConfig(context_length=options.context_length),
             custom_template_path=options.custom_template,
+            ignore_weights=True,
             model_aliases=options.aliases,
         )
         on_ready(

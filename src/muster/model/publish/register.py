@@ -14,7 +14,8 @@ from muster.model.lora import LoraInfo
 from muster.model.media import MediaDecoder, MediaFetcher
 from muster.model.model_type import ModelInput, ModelType, WorkerType
 from muster.model.publish.hub_cache import find_model
-from muster.model.publish.publisher import Publication, Publisher
+from muster.model.publish.publication import Publication
+from muster.model.publish.publisher import Publisher
 from muster.model.publish.registration import Registration, check_registration
 from muster.model.router_config import RouterConfig
 from muster.model.runtime_config import ModelRuntimeConfig
@@ -48,6 +49,7 @@ async def register_model(
     base_model_path: str | os.PathLike[str] | None = None,
     needs: Sequence[Sequence[WorkerType]] | None = None,
     self_host_metadata: bool | None = None,
+    ignore_weights: bool = False,
     max_gpu_lora_count: int | None = None,
     model_aliases: Sequence[str] | None = None,
     skip_model_assets: bool = False,
@@ -58,6 +60,12 @@ async def register_model(
     files are served by this process's status server and the card names their URLs. Without a status
     server that is skipped with a warning, and the card names paths, or ``hf://`` addresses for a
     model given by its hub name. The registration ends with the runtime.
+
+    What is served are private copies, made now, of the bytes the card's digests are of: editing,
+    replacing or deleting the files does not change them, and is logged as drift. Nothing is served
+    before the registry has the card, and nothing stays if it refuses it. The same registration once
+    more changes nothing. One that differs in what is no part of the model's group, digest and
+    identity (``user_data``, taints) takes the first one's place at once; any other is refused.
 
     Args:
         model_input: What requests carry: ``Text``, ``Tokens`` or ``Tensor``.
@@ -79,13 +87,16 @@ async def register_model(
         needs: Which other worker types it needs: alternatives, each a list of all that it takes.
         self_host_metadata: Whether to serve the files here; by default the setting
             ``DYN_SELF_HOST_METADATA``.
+        ignore_weights: Take a model from the hub's cache also if its weights are not there.
         max_gpu_lora_count: How many adapters fit at a time.
         model_aliases: Further names for clients.
         skip_model_assets: Publish the name alone, without files.
 
     Raises:
         InvalidArgument: If an argument is nonsense, or some do not go together.
-        CardError: If the model's directory cannot be read or makes no card.
+        CardError: If the model's directory cannot be read or makes no card, or a file of it cannot
+            be served: two have one name, or one is a link out of the directory.
+        ContentError: If a file cannot be read, changes meanwhile, or there is no room for its copy.
         ConflictError: If the endpoint has another model already, or this one with other content.
         DiscoveryError: If the registry cannot be written. Nothing is left behind.
     """
@@ -124,18 +135,20 @@ async def register_model(
     publisher = Publisher.of(endpoint.runtime)
     if skip_model_assets or model_type & _NO_FILES:
         bare = ModelDeploymentCard(display_name=name, slug=slugify(name), **changes)
-        return await publisher.publish(bare, endpoint.id(), directory=None)
+        return await publisher.publish(bare, endpoint.id(), directory=None, self_host=False)
     changes["kv_cache_block_size"] = (
         _DEFAULT_BLOCK_SIZE if kv_cache_block_size is None else kv_cache_block_size
     )
     settings = endpoint.runtime.settings.metadata
-    directory = await asyncio.to_thread(find_model, source_path, settings)
+    directory = await asyncio.to_thread(
+        find_model, source_path, settings, ignore_weights=ignore_weights
+    )
     loaded = await asyncio.to_thread(
         ModelDeploymentCard.load, directory, name, custom_template_path=custom_template_path
     )
     wanted = self_host_metadata if self_host_metadata is not None else settings.self_host
     card = msgspec.structs.replace(loaded, **changes)
-    return await publisher.publish(card, endpoint.id(), directory=directory if wanted else None)
+    return await publisher.publish(card, endpoint.id(), directory=directory, self_host=wanted)
 
 
 async def unregister_model(endpoint: Endpoint, lora_name: str | None = None) -> None:

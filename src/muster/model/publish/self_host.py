@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import os
-from pathlib import Path
 from urllib.parse import quote
 
 import msgspec
@@ -17,42 +16,29 @@ from muster.errors import CardError
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
-from muster.model.publish.harvest import harvest_extra_files
+from muster.model.extension import CardExtension
 from muster.names import EndpointId
-from muster.runtime.metadata_registry import BASE_SUFFIX, Artifact, MetadataKey
+from muster.runtime.metadata_registry import BASE_SUFFIX, MetadataKey
 from muster.runtime.metadata_route import format_path
 
-__all__ = ["HostedCard", "point_at_hub", "self_hosted", "with_extra_files"]
+__all__ = ["HostedCard", "point_at_hub", "self_hosted"]
 
 logger = logging.getLogger(__name__)
 
+_BLOBS_PATH = "/v1/blobs/"
+
 
 class HostedCard(msgspec.Struct, frozen=True):
-    """A card whose files are at this worker, and the files to serve for it."""
+    """A card whose files are at this worker, and the files to serve for it, at absolute paths."""
 
     card: ModelDeploymentCard
-    entries: dict[MetadataKey, Artifact]
-
-
-def with_extra_files(card: ModelDeploymentCard, directory: Path) -> ModelDeploymentCard:
-    """``card`` with the other files of its model's directory, hashed. Blocks.
-
-    Raises:
-        CardError: If the directory cannot be listed.
-        ContentError: If a file cannot be read.
-    """
-    taken = {name for file in card.iter_typed_files() if (name := file.basename()) is not None}
-    harvest = harvest_extra_files(directory, taken)
-    for left in harvest.left_out:
-        logger.debug("file stays out of the card", extra=facts(file=left.name, reason=left.reason))
-    extra = tuple(CheckedFile.from_disk(path) for path in harvest.kept)
-    return msgspec.structs.replace(card, extra_files=card.extra_files + extra)
+    entries: dict[MetadataKey, CheckedFile]
 
 
 def self_hosted(
     card: ModelDeploymentCard, *, base_url: str, endpoint: EndpointId, lora_slug: str | None = None
 ) -> HostedCard:
-    """``card`` with every local file at this worker's metadata route.
+    """``card`` with every local file at this worker's metadata route, and saying where blobs are.
 
     A file keeps the name it has where the card says it is, also when that is a link into a hub's
     cache; its bytes come from the link's target. Files that are URLs already stay as they are.
@@ -64,29 +50,37 @@ def self_hosted(
         lora_slug: For a LoRA's card.
 
     Raises:
-        CardError: If two files have one name: they could not be told apart at the other end.
+        CardError: If two files have one name: they could not be told apart at the other end; or
+            a file's name is not UTF-8, so that no card can hold it.
     """
     suffix = BASE_SUFFIX if lora_slug is None else lora_slug
-    entries: dict[MetadataKey, Artifact] = {}
+    entries: dict[MetadataKey, CheckedFile] = {}
 
     def host(file: CheckedFile) -> CheckedFile:
-        name = file.basename()
-        if file.path is None or name is None:
+        if file.path is None:
             return file
+        name = file.basename()
+        if name is None:
+            raise CardError(
+                f"{os.fsencode(file.path)!r} has no name that a card can hold",
+                hint="rename it: a name must be UTF-8",
+            )
         key = MetadataKey(
             endpoint.namespace, endpoint.component, endpoint.name, card.slug, suffix, name
         )
-        artifact = Artifact(Path(os.path.abspath(file.path)), file.checksum, file.size)  # noqa: PTH100 - must not follow links
-        other = entries.setdefault(key, artifact)
-        if other.path != artifact.path:
+        local = file.with_path(os.path.abspath(file.path))  # noqa: PTH100 - must not follow links
+        other = entries.setdefault(key, local)
+        if other.path != local.path:
             raise CardError(
                 f"two files of {card.display_name!r} are called {name!r}: "
-                f"{other.path} and {artifact.path}",
+                f"{other.path} and {local.path}",
                 hint="rename one of them, for example the custom chat template",
             )
         return file.with_url(base_url + format_path(key))
 
-    return HostedCard(card.replace_files(host), entries)
+    places = CardExtension(blobs=base_url + _BLOBS_PATH, status=base_url).to_json()
+    moved = card.replace_files(host)
+    return HostedCard(msgspec.structs.replace(moved, muster=card.muster | places), entries)
 
 
 def point_at_hub(card: ModelDeploymentCard) -> ModelDeploymentCard:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from muster.config.settings import MetadataSettings
 from muster.errors import CardError
-from muster.model.publish.hub_cache import find_model, find_snapshot, hub_cache_root
+from muster.model.publish.hub_cache import find_model, find_snapshot, has_weights, hub_cache_root
 
 
 def cached(root: Path, repository: str = "Org/Model", revision: str = "abc") -> Path:
@@ -32,7 +33,54 @@ def test_a_hub_name_is_found_by_the_revision_that_main_names(tmp_path: Path) -> 
     other = snapshot.parent / "older"
     other.mkdir()
     (other / "config.json").write_text("{}")
+    found = find_model("Org/Model", settings(tmp_path), ignore_weights=True)
+    assert found == snapshot
+
+
+def test_a_snapshot_without_weights_is_found_only_by_who_ignores_them(tmp_path: Path) -> None:
+    snapshot = cached(tmp_path)
+    with pytest.raises(CardError, match="without its weights") as caught:
+        find_model("Org/Model", settings(tmp_path))
+    assert "ignore_weights=True" in caught.value.hint
+    (snapshot / "model.safetensors").write_text("w")
     assert find_model("Org/Model", settings(tmp_path)) == snapshot
+
+
+@pytest.mark.parametrize(
+    ("files", "complete"),
+    [
+        ({"config.json"}, False),
+        ({"model.safetensors"}, True),
+        ({"pytorch_model.bin"}, True),
+        ({"model.safetensors.index.json"}, False),
+        ({"model.safetensors.index.json", "a.safetensors"}, False),
+        ({"model.safetensors.index.json", "a.safetensors", "b.safetensors"}, True),
+        # an index of a form that was not downloaded takes nothing from one that was
+        ({"model.safetensors.index.json", "pytorch_model.bin"}, True),
+        ({"pytorch_model.bin.index.json", "model.safetensors.index.json", "a.safetensors"}, False),
+    ],
+)
+def test_weights_are_there_when_one_form_of_them_is_whole(
+    tmp_path: Path, files: set[str], complete: bool
+) -> None:
+    shards = {"x": "a.safetensors", "y": "b.safetensors"}
+    for name in files:
+        (tmp_path / name).write_text(json.dumps({"weight_map": shards}))
+    assert has_weights(tmp_path) is complete
+
+
+@pytest.mark.parametrize("index", ["", "[]", '{"weight_map": 5}', "\xff"])
+def test_an_index_that_cannot_be_read_names_no_shards(tmp_path: Path, index: str) -> None:
+    (tmp_path / "model.safetensors.index.json").write_bytes(index.encode("latin-1"))
+    assert not has_weights(tmp_path)
+    (tmp_path / "a.safetensors").write_text("w")
+    assert has_weights(tmp_path)
+
+
+def test_weights_that_are_dangling_links_are_not_there(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").symlink_to("nothing")
+    assert not has_weights(tmp_path)
+    assert not has_weights(tmp_path / "no")
 
 
 def test_a_directory_wins_over_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

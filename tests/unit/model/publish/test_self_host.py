@@ -14,7 +14,7 @@ from muster.digest import Digest
 from muster.errors import CardError
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
-from muster.model.publish.self_host import point_at_hub, self_hosted, with_extra_files
+from muster.model.publish.self_host import point_at_hub, self_hosted
 from muster.model.slot import Slot, SlotKind
 from muster.names import EndpointId
 from muster.runtime.metadata_registry import MetadataKey
@@ -53,12 +53,7 @@ def test_w4_every_local_file_gets_a_url_and_an_entry() -> None:
         f"{prefix}/tokenizer.json",
     ]
     key = MetadataKey("ns", "comp", "ep", "org_model", "_base", "tokenizer.json")
-    artifact = hosted.entries[key]
-    assert (artifact.path, artifact.digest, artifact.size) == (
-        Path("/m/tokenizer.json"),
-        Digest.of(b"t"),
-        1,
-    )
+    assert hosted.entries[key] == file("/m/tokenizer.json", b"t")
     assert len(hosted.entries) == 3
 
 
@@ -131,14 +126,13 @@ def test_w6_what_is_hosted_already_does_not_move_to_the_hub() -> None:
     assert locations(point_at_hub(hosted)) == locations(hosted)
 
 
-def test_extra_files_are_those_of_the_directory_that_no_slot_has(tmp_path: Path) -> None:
-    for name in ("config.json", "tokenizer.json", "LICENSE", "w.safetensors", ".hidden"):
-        (tmp_path / name).write_text(name)
-    made = card(
-        model_info=Slot(SlotKind.HF_CONFIG_JSON, file(str(tmp_path / "config.json"))),
-        tokenizer=Slot(SlotKind.HF_TOKENIZER_JSON, file(str(tmp_path / "tokenizer.json"))),
-    )
-    whole = with_extra_files(made, tmp_path)
-    assert [(each.basename(), each.checksum) for each in whole.extra_files] == [
-        ("LICENSE", Digest.of(b"LICENSE"))
-    ]
+def test_the_card_says_where_the_worker_is_beside_what_it_said() -> None:
+    made = card(muster={"identity": "x"})
+    hosted = self_hosted(made, base_url=BASE, endpoint=ENDPOINT).card
+    assert hosted.muster == {"identity": "x", "blobs": f"{BASE}/v1/blobs/", "status": BASE}
+
+
+def test_a_name_that_no_card_can_hold_is_refused() -> None:
+    custom = Slot(SlotKind.HF_CHAT_TEMPLATE, file("/m/\udcff.jinja"), is_custom=True)
+    with pytest.raises(CardError, match="has no name that a card can hold"):
+        self_hosted(card(chat_template_file=custom), base_url=BASE, endpoint=ENDPOINT)
