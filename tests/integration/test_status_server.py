@@ -15,7 +15,9 @@ import pytest
 import uvloop
 from prometheus_client import CollectorRegistry, Counter
 
-from muster.config.settings import SystemSettings
+from muster.config.settings import MetadataSettings, SystemSettings
+from muster.content.snapshot import take_snapshot
+from muster.digest import Digest
 from muster.errors import ConfigError
 from muster.names import EndpointId
 from muster.runtime.file_body import PIECE_BYTES
@@ -43,12 +45,16 @@ class Reply(msgspec.Struct):
 class Fixture:
     """A running server, its registry, and what it will say of its health."""
 
-    def __init__(self, folder: Path, settings: SystemSettings) -> None:
+    def __init__(
+        self, folder: Path, settings: SystemSettings, metadata: MetadataSettings | None = None
+    ) -> None:
         self.folder = folder
         self.report = READY
         self.registry = MetadataArtifactRegistry()
         self.metrics = CollectorRegistry()
-        self.server = StatusServer(settings, self.registry, lambda: self.report, self.metrics)
+        self.server = StatusServer(
+            settings, self.registry, lambda: self.report, self.metrics, metadata=metadata
+        )
 
     def publish(self, name: str, content: bytes, *, slug: str = "m") -> MetadataKey:
         path = self.folder / f"file{len(self.registry)}"
@@ -57,7 +63,7 @@ class Fixture:
 
     def publish_path(self, name: str, path: Path, *, slug: str = "m") -> MetadataKey:
         key = MetadataKey("ns", "backend", "generate", slug, BASE_SUFFIX, name)
-        self.registry.register(OWNER, key, Artifact(path))
+        self.registry.register(OWNER, {key: Artifact(path, take_snapshot(path))})
         return key
 
     async def ask(self, target: str | bytes, method: str = "GET", **headers: str) -> Reply:
@@ -85,8 +91,10 @@ class Fixture:
 
 
 @contextlib.asynccontextmanager
-async def serving(folder: Path, settings: SystemSettings | None = None) -> AsyncIterator[Fixture]:
-    fixture = Fixture(folder, settings or SystemSettings(host="127.0.0.1", port=0))
+async def serving(
+    folder: Path, settings: SystemSettings | None = None, metadata: MetadataSettings | None = None
+) -> AsyncIterator[Fixture]:
+    fixture = Fixture(folder, settings or SystemSettings(host="127.0.0.1", port=0), metadata)
     async with fixture.server:
         yield fixture
 
@@ -99,10 +107,13 @@ both_loops = pytest.mark.parametrize(
 
 
 def run(
-    folder: Path, test: Callable[[Fixture], Awaitable[None]], loop: LoopFactory | None = None
+    folder: Path,
+    test: Callable[[Fixture], Awaitable[None]],
+    loop: LoopFactory | None = None,
+    metadata: MetadataSettings | None = None,
 ) -> None:
     async def main() -> None:
-        async with serving(folder) as fixture:
+        async with serving(folder, metadata=metadata) as fixture:
             await test(fixture)
 
     with asyncio.Runner(loop_factory=loop) as runner:
@@ -295,73 +306,175 @@ def test_a_name_that_is_not_utf8_is_a_bad_request(tmp_path: Path, name: bytes) -
     run(tmp_path, test)
 
 
-def test_a_file_gone_or_not_a_file_is_a_500(tmp_path: Path) -> None:
+def test_a_copy_that_is_gone_is_a_500(tmp_path: Path) -> None:
     async def test(at: Fixture) -> None:
-        os.mkfifo(tmp_path / "fifo")
-        gone, fifo, folder = (
-            at.publish_path("gone", tmp_path / "gone"),
-            at.publish_path("fifo", tmp_path / "fifo"),
-            at.publish_path("folder", tmp_path),
-        )
-        for key in (gone, fifo, folder):
-            reply = await at.ask(format_path(key))
-            assert (reply.status, reply.body) == (500, b"Failed to read file")
-            assert (await at.ask(format_path(key), "HEAD")).status == 500
-        assert at.outcome("unreadable") == 6
+        key = at.publish("f", b"x")
+        snapshot = take_snapshot(tmp_path / "file0")
+        snapshot.close()
+        at.registry.register(OWNER, {key: Artifact(tmp_path / "file0", snapshot)})
+        reply = await at.ask(format_path(key))
+        assert (reply.status, reply.body) == (500, b"Failed to read file")
+        assert at.outcome("unreadable") == 1
 
     run(tmp_path, test)
 
 
 @both_loops
-def test_a_file_that_grows_while_it_is_sent_keeps_its_announced_length(
-    tmp_path: Path, loop: LoopFactory
+@pytest.mark.parametrize("change", ["edited", "truncated", "replaced", "deleted"])
+def test_what_was_registered_is_served_whatever_becomes_of_the_file(
+    tmp_path: Path, loop: LoopFactory, change: str
 ) -> None:
     async def test(at: Fixture) -> None:
-        content = os.urandom(64 * PIECE_BYTES)
+        content = os.urandom(8 * PIECE_BYTES)
         key = at.publish("f", content)
-        async with _begun(at, key) as (reader, length):
-            with (tmp_path / "file0").open("ab") as file:
-                file.write(b"more")
-            assert await asyncio.wait_for(reader.read(), 20) == content[:length]
-
-    run(tmp_path, test, loop)
-
-
-@both_loops
-def test_a_file_that_shrinks_while_it_is_sent_ends_the_connection_early(
-    tmp_path: Path, loop: LoopFactory
-) -> None:
-    async def test(at: Fixture) -> None:
-        content = os.urandom(64 * PIECE_BYTES)
-        key = at.publish("f", content)
-        async with _begun(at, key) as (reader, length):
-            os.truncate(tmp_path / "file0", 10)
-            received = 0
-            with contextlib.suppress(ConnectionResetError):
-                async with asyncio.timeout(20):
-                    while data := await reader.read(1 << 16):
-                        received += len(data)
-            assert received < length
-        assert (await at.ask(format_path(key))).body == content[:10]
-        assert at.outcome("cut") == 1
-
-    run(tmp_path, test, loop)
-
-
-@both_loops
-def test_a_file_replaced_while_it_is_sent_arrives_as_it_was_opened(
-    tmp_path: Path, loop: LoopFactory
-) -> None:
-    async def test(at: Fixture) -> None:
-        content = os.urandom(64 * PIECE_BYTES)
-        key = at.publish("f", content)
+        file = tmp_path / "file0"
         async with _begun(at, key) as (reader, _):
-            (tmp_path / "new").write_bytes(b"new")
-            (tmp_path / "new").replace(tmp_path / "file0")
+            match change:
+                case "edited":
+                    with file.open("r+b") as opened:
+                        opened.write(b"edited")
+                case "truncated":
+                    os.truncate(file, 10)
+                case "replaced":
+                    (tmp_path / "new").write_bytes(b"new")
+                    (tmp_path / "new").replace(file)
+                case _:
+                    file.unlink()
             assert await asyncio.wait_for(reader.read(), 20) == content
-        assert (await at.ask(format_path(key))).body == b"new"
+        assert (await at.ask(format_path(key))).body == content
 
     run(tmp_path, test, loop)
+
+
+def test_a_file_has_its_digest_as_its_tag(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        path = format_path(at.publish("f", b"content"))
+        tag = f'"{Digest.of(b"content")}"'
+        reply = await at.ask(path)
+        assert reply.headers["etag"] == tag
+        assert reply.headers["accept-ranges"] == "bytes"
+        for method in ("GET", "HEAD"):
+            same = await at.ask(path, method, **{"If-None-Match": f'"a", W/{tag}'})
+            assert (same.status, same.body, same.headers["etag"]) == (304, b"", tag)
+        other = await at.ask(path, **{"If-None-Match": '"other"'})
+        assert (other.status, other.body) == (200, b"content")
+        assert at.outcome("not_modified") == 2
+
+    run(tmp_path, test)
+
+
+@both_loops
+def test_a_part_of_a_file_arrives_alone(tmp_path: Path, loop: LoopFactory) -> None:
+    async def test(at: Fixture) -> None:
+        content = os.urandom(3 * PIECE_BYTES + 5)
+        path = format_path(at.publish("f", content))
+        size, tag = len(content), (await at.ask(path, "HEAD")).headers["etag"]
+        for start in (0, 1, PIECE_BYTES, size - 1):
+            asked = {"Range": f"bytes={start}-", "If-Range": tag}
+            reply = await at.ask(path, **asked)
+            assert reply.status == 206
+            assert reply.headers["content-range"] == f"bytes {start}-{size - 1}/{size}"
+            assert reply.headers["content-length"] == str(size - start)
+            assert reply.body == content[start:]
+            head = await at.ask(path, "HEAD", **asked)
+            assert (head.status, head.headers["content-length"]) == (206, str(size - start))
+        assert (await at.ask(path, Range="bytes=-3")).body == content[-3:]
+        assert (await at.ask(path, Range="bytes=2-4")).body == content[2:5]
+        whole = await at.ask(path, **{"Range": "bytes=2-4", "If-Range": '"another"'})
+        assert (whole.status, whole.body) == (200, content)
+        beyond = await at.ask(path, Range=f"bytes={size}-")
+        assert (beyond.status, beyond.headers["content-range"]) == (416, f"bytes */{size}")
+        assert at.outcome("partial") == 6
+        assert at.outcome("unsatisfiable") == 1
+
+    run(tmp_path, test, loop)
+
+
+def test_a_blob_is_found_by_its_digest(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        at.publish("f", b"content")
+        blob = f"/v1/blobs/{Digest.of(b'content').hex}"
+        reply = await at.ask(blob)
+        assert (reply.status, reply.body) == (200, b"content")
+        assert "immutable" in reply.headers["cache-control"]
+        assert (await at.ask(blob, Range="bytes=3-")).body == b"tent"
+        for wrong in (Digest.of(b"x").hex, "", "..", "A" * 64, blob[-64:] + "/", blob[-64:-1]):
+            missing = await at.ask(f"/v1/blobs/{wrong}")
+            assert (missing.status, missing.body) == (404, b"Not found")
+        assert (await at.ask(blob, "POST")).status == 405
+        at.registry.unregister_for_owner(OWNER)
+        assert (await at.ask(blob)).status == 404
+
+    run(tmp_path, test)
+
+
+def test_a_request_for_a_file_being_registered_waits_for_the_outcome(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        at.publish("f", b"content")
+        key = MetadataKey("ns", "backend", "generate", "m", BASE_SUFFIX, "new")
+        entry = {key: Artifact(tmp_path / "file0", take_snapshot(tmp_path / "file0"))}
+        for outcome in (404, 200):
+            owner = MetadataOwner(2, OWNER.endpoint)
+            at.registry.stage(owner, entry)
+            asked = asyncio.ensure_future(at.ask(format_path(key)))
+            await at.ask("/live")
+            assert not asked.done()
+            if outcome == 200:
+                at.registry.publish(owner)
+            else:
+                at.registry.unregister_for_owner(owner)
+            assert (await asked).status == outcome
+
+    run(tmp_path, test)
+
+
+def test_transfers_beyond_the_limit_are_asked_to_come_again(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        content = os.urandom(64 * PIECE_BYTES)
+        key = at.publish("f", content)
+        async with _begun(at, key) as (reader, _), _begun(at, key):
+            busy = await at.ask(format_path(key))
+            assert (busy.status, busy.headers["retry-after"]) == (503, "1")
+            assert (await at.ask(format_path(key), "HEAD")).status == 200
+            assert await asyncio.wait_for(reader.read(), 20) == content
+            assert (await at.ask(format_path(key))).body == content
+        assert at.outcome("busy") == 1
+
+    run(tmp_path, test, metadata=MetadataSettings(transfers=2))
+
+
+def test_a_token_is_asked_for_before_anything_about_files_is_said(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        path = format_path(at.publish("f", b"content"))
+        blob = f"/v1/blobs/{Digest.of(b'content').hex}"
+        for target in (path, path + "-unknown", blob, "/v1/muster/files"):
+            for given in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "secret"}):
+                reply = await at.ask(target, **given)
+                assert (reply.status, reply.headers["www-authenticate"]) == (401, "Bearer")
+        right = {"Authorization": "Bearer secret"}
+        assert (await at.ask(path, **right)).body == b"content"
+        assert (await at.ask(blob, **right)).body == b"content"
+        assert (await at.ask("/health")).status == 200
+        assert (await at.ask("/metrics")).status == 200
+
+    run(tmp_path, test, metadata=MetadataSettings(token="secret"))
+
+
+def test_the_list_of_files_says_which_have_drifted(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        at.publish("f", b"content")
+        at.publish("g", b"other")
+        at.registry.set_drifted(frozenset({tmp_path / "file1"}))
+        listed = json.loads((await at.ask("/v1/muster/files")).body)
+        assert [(file["name"], file["size"], file["drifted"]) for file in listed] == [
+            ("f", 7, False),
+            ("g", 5, True),
+        ]
+        assert listed[0]["digest"] == str(Digest.of(b"content"))
+        assert listed[0]["source"] == str(tmp_path / "file0")
+        assert at.metrics.get_sample_value("muster_metadata_drifted_files") == 1
+
+    run(tmp_path, test)
 
 
 @contextlib.asynccontextmanager
@@ -387,9 +500,10 @@ async def _begun(at: Fixture, key: MetadataKey) -> AsyncIterator[tuple[asyncio.S
         writer.transport.abort()
 
 
-def _open_files() -> list[Path]:
-    """The files this process holds open."""
-    return [link.resolve() for link in Path("/proc/self/fd").iterdir()]
+def _open_copies() -> int:
+    """How many descriptors of unnamed files this process holds."""
+    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
+    return sum(str(link).endswith("(deleted)") for link in links)
 
 
 @both_loops
@@ -399,15 +513,14 @@ def test_a_client_that_leaves_mid_file_costs_nothing_and_no_descriptor(
     async def test(at: Fixture) -> None:
         key = at.publish("f", os.urandom(64 * PIECE_BYTES))
         await at.ask("/live")
+        before = await asyncio.to_thread(_open_copies)
         for _ in range(5):
             async with _begun(at, key):
                 pass
         async with asyncio.timeout(20):
             while at.outcome("cut") != 5:
                 await at.ask("/live")
-        descriptors = await asyncio.to_thread(_open_files)
-        held = tmp_path / "file0" in descriptors
-        assert not held
+        assert await asyncio.to_thread(_open_copies) == before
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc to count descriptors")

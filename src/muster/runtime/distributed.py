@@ -183,7 +183,11 @@ class DistributedRuntime:
             port = self.settings.system.port
             if self._status is None and port is not None and port >= 0:
                 status = StatusServer(
-                    self.settings.system, self.metadata, self.health, self.metrics
+                    self.settings.system,
+                    self.metadata,
+                    self.health,
+                    self.metrics,
+                    metadata=self.settings.metadata,
                 )
                 await status.start()
                 self._status = status

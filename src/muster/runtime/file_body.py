@@ -1,8 +1,7 @@
-"""A file as an HTTP response body, in constant memory.
+"""Bytes of a private copy as an HTTP response body, in constant memory.
 
-Opening and reading what is not in the page cache happens in a thread; what is cached is read on the
-loop where the system can promise not to block (Linux's ``RWF_NOWAIT``). Memory mapping would be no
-faster and would kill the process if the file shrank.
+What is not in the page cache is read in a thread; what is cached is read on the loop where the
+system can promise not to block (Linux's ``RWF_NOWAIT``).
 
 Invariant: exactly as many bytes are sent as ``content-length`` said, or the connection is closed.
 """
@@ -11,15 +10,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import stat
-from pathlib import Path
+from collections.abc import Callable
 from typing import Self
 
-from aiohttp import hdrs, web
+from aiohttp import web
 
 from muster.errors import SourceError
 
-__all__ = ["PIECE_BYTES", "OpenFile", "send_file", "send_headers_of"]
+__all__ = ["PIECE_BYTES", "OpenFile", "send_body"]
 
 PIECE_BYTES = 512 * 1024
 """Bytes read and written at a time, hence the memory a transfer takes."""
@@ -31,41 +29,26 @@ _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 
 
 class OpenFile:
-    """A regular file held open, read piece by piece into one buffer.
+    """Part of a file held open, read piece by piece into one buffer.
 
-    Use ``open`` in a thread, and close it or use it as a context manager.
+    Args:
+        descriptor: Of the file; closed with this object.
+        start: First byte to read.
+        stop: Where to end, exclusive.
     """
 
-    __slots__ = ("_buffer", "_fd", "_offset", "size")
+    __slots__ = ("_buffer", "_fd", "_offset", "_stop")
 
-    def __init__(self, fd: int, size: int) -> None:
-        self._fd = fd
-        self._offset = 0
-        self._buffer = memoryview(bytearray(min(PIECE_BYTES, size)))
-        self.size = size
-
-    @classmethod
-    def open(cls, path: Path) -> Self:
-        """Open ``path``. Its size is that of the file opened, whatever the name means later.
-
-        Raises:
-            SourceError: If it cannot be opened or is not a regular file.
-        """
-        try:
-            # O_NONBLOCK: a FIFO in the file's place must not hold the thread for ever.
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-        except (OSError, ValueError) as error:
-            raise SourceError(f"cannot open {path}: {error}") from error
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            os.close(fd)
-            raise SourceError(f"{path} is not a regular file")
-        return cls(fd, status.st_size)
+    def __init__(self, descriptor: int, start: int, stop: int) -> None:
+        self._fd = descriptor
+        self._offset = start
+        self._stop = stop
+        self._buffer = memoryview(bytearray(min(PIECE_BYTES, stop - start)))
 
     @property
     def remaining(self) -> int:
         """Bytes not yet read."""
-        return self.size - self._offset
+        return self._stop - self._offset
 
     def read_blocking(self, filled: int = 0) -> memoryview:
         """Read the next piece, after ``filled`` bytes of it that are in the buffer already.
@@ -74,7 +57,7 @@ class OpenFile:
         only at the end of the file.
 
         Raises:
-            SourceError: If reading fails, or the file has become shorter than ``size``.
+            SourceError: If reading fails, or the file is shorter than ``stop``.
         """
         piece = self._buffer[: min(len(self._buffer), self.remaining)]
         while filled < len(piece):
@@ -83,7 +66,7 @@ class OpenFile:
             except OSError as error:
                 raise SourceError(f"cannot read on at byte {self._offset}: {error}") from error
             if not count:
-                raise SourceError(f"the file ended at byte {self._offset + filled} of {self.size}")
+                raise SourceError(f"the file ended at byte {self._offset + filled} of {self._stop}")
             filled += count
         self._offset += len(piece)
         return piece
@@ -119,47 +102,29 @@ class OpenFile:
         self.close()
 
 
-def _open_and_read(path: Path) -> tuple[OpenFile, memoryview]:
-    """Both in one visit to a thread."""
-    file = OpenFile.open(path)
-    try:
-        return file, file.read_blocking()
-    except BaseException:
-        file.close()
-        raise
+async def send_body(
+    request: web.BaseRequest,
+    response: web.StreamResponse,
+    file: OpenFile,
+    on_bytes: Callable[[int], None],
+) -> None:
+    """Send ``file`` as the body of ``response``, which has all its headers but is not prepared.
 
+    The file is closed in the end. A client that accepts nothing for a minute is disconnected.
 
-def _response(size: int) -> web.StreamResponse:
-    response = web.StreamResponse(headers={hdrs.CONTENT_TYPE: "application/octet-stream"})
-    response.content_length = size
-    return response
-
-
-async def send_headers_of(request: web.BaseRequest, path: Path) -> web.StreamResponse:
-    """Answer a HEAD request for the file at ``path`` without reading it.
+    Args:
+        request: What is answered.
+        response: Gets its ``content-length`` here.
+        file: What to send.
+        on_bytes: Told how many bytes went out, after each piece.
 
     Raises:
-        SourceError: If it cannot be opened; nothing was sent.
+        SourceError: The file cannot be read (nothing was sent), or fails while it is sent, or the
+            client stalls (the connection was closed).
     """
-    file = await asyncio.to_thread(OpenFile.open, path)
-    file.close()
-    response = _response(file.size)
-    await response.prepare(request)
-    return response
-
-
-async def send_file(request: web.BaseRequest, path: Path) -> web.StreamResponse:
-    """Answer a GET request with the file at ``path``.
-
-    A client that accepts nothing for a minute is disconnected.
-
-    Raises:
-        SourceError: If the file cannot be opened or read at all (nothing was sent), or fails or
-            ends early while it is sent (the connection was closed).
-    """
-    file, piece = await asyncio.to_thread(_open_and_read, path)
     with file:
-        response = _response(file.size)
+        response.content_length = file.remaining
+        piece = await file.read()
         await response.prepare(request)
         transport = request.transport
         if transport is not None:
@@ -169,6 +134,7 @@ async def send_file(request: web.BaseRequest, path: Path) -> web.StreamResponse:
             while piece:
                 async with asyncio.timeout(_STALL_TIMEOUT_S):
                     await response.write(piece)
+                on_bytes(len(piece))
                 if not file.remaining:
                     break
                 piece = await file.read()
@@ -178,4 +144,3 @@ async def send_file(request: web.BaseRequest, path: Path) -> web.StreamResponse:
             if isinstance(error, SourceError):
                 raise
             raise SourceError(f"the client took nothing for {_STALL_TIMEOUT_S:g} s") from error
-    return response

@@ -8,7 +8,6 @@ whether the process lives and nothing else, health is served as JSON, and files 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import errno
 import logging
 from collections.abc import Callable, Mapping
@@ -16,15 +15,15 @@ from typing import Self
 
 import msgspec
 from aiohttp import hdrs, web
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from muster.config.settings import SystemSettings
-from muster.errors import ConfigError, InvalidArgument, SourceError
+from muster.config.settings import MetadataSettings, SystemSettings
+from muster.errors import ConfigError
 from muster.log import facts
-from muster.runtime.file_body import send_file, send_headers_of
-from muster.runtime.metadata_registry import MetadataArtifactRegistry, MetadataKey
-from muster.runtime.metadata_route import METADATA_PREFIX, parse_path, target_path
+from muster.runtime.metadata_answers import MetadataAnswers
+from muster.runtime.metadata_registry import MetadataArtifactRegistry
+from muster.runtime.metadata_route import target_path
 from muster.wire.address import Addresses, bind_and_advertise, format_authority
 
 __all__ = ["HealthReport", "StatusServer"]
@@ -32,9 +31,7 @@ __all__ = ["HealthReport", "StatusServer"]
 logger = logging.getLogger(__name__)
 
 _ALLOW = {hdrs.ALLOW: "GET,HEAD"}
-_NOT_FOUND = "Not found"
 _NO_ROUTE = "Route not found"
-_UNREADABLE = "Failed to read file"
 _NANOS = 1_000_000_000
 
 
@@ -70,13 +67,14 @@ def _body(report: HealthReport, *, ready: bool) -> bytes:
 
 
 class StatusServer:
-    """Serves ``/health``, ``/live``, ``/metrics`` and ``/v1/metadata/...``.
+    """Serves ``/health``, ``/live``, ``/metrics``, and files: see ``MetadataAnswers``.
 
     Args:
         settings: Where to listen and what to advertise; a port of ``None`` counts as 0.
         registry: The files to serve; read at every request.
         health: Called at every health request, on the event loop; must not block.
-        metrics: What ``/metrics`` shows; the server adds its own counter while it runs.
+        metrics: What ``/metrics`` shows; the server adds its own counts while it runs.
+        metadata: How files are served.
     """
 
     def __init__(
@@ -85,17 +83,13 @@ class StatusServer:
         registry: MetadataArtifactRegistry,
         health: Callable[[], HealthReport],
         metrics: CollectorRegistry,
+        *,
+        metadata: MetadataSettings | None = None,
     ) -> None:
         self._settings = settings
-        self._registry = registry
+        self._files = MetadataAnswers(registry, metadata or MetadataSettings())
         self._health = health
         self._metrics = metrics
-        self._outcomes = Counter(
-            "muster_metadata_requests",
-            "Requests for metadata files by outcome.",
-            ["outcome"],
-            registry=None,
-        )
         self._plain: dict[str, Callable[[web.BaseRequest], web.Response]] = {
             "/health": self._get_health,
             "/live": self._get_live,
@@ -137,7 +131,7 @@ class StatusServer:
             raise _cannot_listen(addresses.bind_host, port, error) from error
         self._http, self._listener, self._addresses = http, listener, addresses
         self._port = listener.sockets[0].getsockname()[1]
-        self._metrics.register(self._outcomes)
+        self._files.register_metrics(self._metrics)
         logger.info("status server listens", extra=facts(url=self.base_url))
 
     async def close(self, timeout_s: float = 2.0) -> None:
@@ -149,8 +143,7 @@ class StatusServer:
         listener.close()
         http.pre_shutdown()
         await http.shutdown(timeout_s)
-        with contextlib.suppress(KeyError):
-            self._metrics.unregister(self._outcomes)
+        self._files.unregister_metrics(self._metrics)
 
     @property
     def port(self) -> int:
@@ -170,8 +163,9 @@ class StatusServer:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         path = target_path(request.raw_path)
-        if path.startswith(METADATA_PREFIX):
-            return await self._answer_metadata(request, path)
+        answer = await self._files.answer(request, path)
+        if answer is not None:
+            return answer
         get = self._plain.get(path)
         if get is None:
             return web.Response(status=404, text=_NO_ROUTE)
@@ -193,50 +187,6 @@ class StatusServer:
     def _get_metrics(self, request: web.BaseRequest) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=encode(self._metrics), headers={hdrs.CONTENT_TYPE: content_type})
-
-    async def _answer_metadata(self, request: web.BaseRequest, path: str) -> web.StreamResponse:
-        try:
-            key = parse_path(path)
-        except InvalidArgument as error:
-            return self._refuse(400, error.message, "bad_request")
-        if key is None:
-            return self._refuse(404, _NO_ROUTE, "not_found")
-        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-            self._count("bad_request")
-            return web.Response(status=405, headers=_ALLOW)
-        artifact = self._registry.get(key)
-        if artifact is None:
-            return self._refuse(404, _NOT_FOUND, "not_found")
-        send = send_file if request.method == hdrs.METH_GET else send_headers_of
-        try:
-            response = await send(request, artifact.path)
-        except SourceError as error:
-            return self._unreadable(request, key, error)
-        except ConnectionError:  # the client went away; aiohttp ends the request
-            self._count("cut")
-            raise
-        self._count("served")
-        return response
-
-    def _unreadable(
-        self, request: web.BaseRequest, key: MetadataKey, error: SourceError
-    ) -> web.StreamResponse:
-        """The file failed: say so, or, if its headers are out, end on the closed connection."""
-        logger.warning(
-            "a registered metadata file was not served whole",
-            extra=facts(key=str(key), reason=error.message),
-        )
-        if request.transport is None or request.transport.is_closing():
-            self._count("cut")
-            return web.Response(status=500)
-        return self._refuse(500, _UNREADABLE, "unreadable")
-
-    def _refuse(self, status: int, text: str, outcome: str) -> web.Response:
-        self._count(outcome)
-        return web.Response(status=status, text=text)
-
-    def _count(self, outcome: str) -> None:
-        self._outcomes.labels(outcome).inc()
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
