@@ -14,6 +14,7 @@ Invariant: a path that ``find`` or ``commit`` returned held exactly the digest's
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
@@ -25,6 +26,7 @@ from blake3 import blake3
 
 from muster.clock import SYSTEM_CLOCK, Clock
 from muster.content import view
+from muster.content.claim import Claim, take_claim
 from muster.content.disk import CHUNK_BYTES, Fingerprint, make_private_directory, store_errors
 from muster.content.staging import StagedBlob, temporary_name
 from muster.content.sweep import sweep
@@ -48,12 +50,14 @@ class BlobStore:
         root: The directory; made on first need. A relative one counts from the working directory
             at this moment.
         clock: Its wall time decides which leftovers are old.
+        min_free_bytes: Space on the disk that ``make_room`` leaves.
     """
 
-    def __init__(self, root: Path, *, clock: Clock = SYSTEM_CLOCK) -> None:
+    def __init__(self, root: Path, *, clock: Clock = SYSTEM_CLOCK, min_free_bytes: int = 0) -> None:
         self._root = root.absolute()
         self._blobs = self._root / "blobs"
         self._clock = clock
+        self._min_free_bytes = min_free_bytes
         self._lock = threading.Lock()
         self._verified: dict[Digest, Fingerprint] = {}
 
@@ -128,6 +132,34 @@ class BlobStore:
             source=source,
             on_commit=lambda fingerprint: self._remember(digest, fingerprint),
         )
+
+    def claim(self, digest: Digest) -> Claim | None:
+        """The right to download a blob, or ``None`` while a live process of this host has it.
+
+        It keeps processes from doing one thing twice and nothing more: whatever the disk refuses
+        counts as granted, and nobody who ignores it does harm.
+        """
+        with contextlib.suppress(OSError):
+            make_private_directory(self._root, self._blobs)
+        return take_claim(self._blobs / f"{digest.hex}.claim", now=self._clock.wall())
+
+    def make_room(self, needed_bytes: int) -> None:
+        """See that ``needed_bytes`` more fit.
+
+        Raises:
+            StoreError: They would leave less space on the disk than is to stay free.
+        """
+        place = next(path for path in (self._root, *self._root.parents) if path.exists())
+        with store_errors(f"cannot look at the disk of {self._root}"):
+            status = os.statvfs(place)
+        free_bytes = status.f_bavail * status.f_frsize
+        if free_bytes - needed_bytes < self._min_free_bytes:
+            raise StoreError(
+                f"no room in {self._root}: {needed_bytes} bytes are needed, {free_bytes} are free and "
+                f"{self._min_free_bytes} are to stay so",
+                hint="free some space (muster cache prune), or set MUSTER_CACHE_DIR to a directory on "
+                "another disk",
+            )
 
     def view_directory(self, slug: str, mdcsum: str) -> Path:
         """Where the view is, or would be.
