@@ -209,6 +209,8 @@ def test_a_workers_status_server_is_checked_by_the_cards_in_the_registry(
     (record,) = site.records("v1/mdc").values()
     url = record["card_json"]["tokenizer"]["hf_tokenizer_json"]["path"].partition("/v1/")[0]
     env = {"DYN_FILE_KV": str(site.registry)}
+    unknown = {"DYN_FILE_KV": str(site.root / "other")}
+    assert checks(url, **unknown) == {"list": "ok", **FILES}
     assert checks(url, **env) == {"card": "ok", **FILES, "load": "ok", "chat": "ok"}
     assert checks("http://127.0.0.1:1", **env) == {"card": "discovery"}
 

@@ -14,6 +14,7 @@ from muster.cli.table import printable
 if TYPE_CHECKING:
     from muster.model.card import ModelDeploymentCard
     from muster.model.pack.manifest import PackManifest
+    from muster.model.strictjson.node import Json
 
 __all__ = ["command"]
 
@@ -36,6 +37,7 @@ def command(
 
     Nothing is contacted. The exit code is 1 if the directory makes no card.
     """
+    from muster.model.extension import CardExtension
     from muster.model.pack.contents import survey_model
     from muster.model.publish.self_host import self_hosted
     from muster.names import EndpointId
@@ -46,7 +48,8 @@ def command(
         custom_template=custom_jinja_template,
         settings=load_settings(log__filter="error").metadata,
     )
-    whole = _as_registered(contents.card, directory)
+    extension = CardExtension(identity=contents.manifest.identity).to_json()
+    whole = _as_registered(contents.card, directory, extension)
     by_path = _without_extra_files(whole)
     if bare:
         click.echo(by_path.to_json_str())
@@ -91,7 +94,9 @@ def command(
     _show_files(whole, contents.manifest)
 
 
-def _as_registered(card: ModelDeploymentCard, directory: Path) -> ModelDeploymentCard:
+def _as_registered(
+    card: ModelDeploymentCard, directory: Path, extension: dict[str, Json]
+) -> ModelDeploymentCard:
     """The card as a worker with the options' defaults registers it."""
     import msgspec
 
@@ -100,6 +105,7 @@ def _as_registered(card: ModelDeploymentCard, directory: Path) -> ModelDeploymen
     return msgspec.structs.replace(
         card,
         source_path=str(directory),
+        muster=extension,
         kv_cache_block_size=16,
         model_type=ModelType.Chat | ModelType.Completions,
         model_input=ModelInput.Tokens,

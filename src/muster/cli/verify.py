@@ -14,7 +14,7 @@ import click
 
 from muster.cli.options import load_settings, run_loop
 from muster.cli.table import printable
-from muster.errors import ConfigError, MusterError
+from muster.errors import ConfigError, DiscoveryError, MusterError
 
 if TYPE_CHECKING:
     from muster.cli.verification import Check
@@ -137,33 +137,64 @@ def _read_card(target: str) -> ModelDeploymentCard:
 def _check_url(
     url: str, digest: str | None, settings: Settings, scratch: Path, model_path: Path | None
 ) -> Iterable[Check]:
-    from muster.cli.verification import check_fetched, failed
-    from muster.cli.verify_fetch import cards_served_at, fetch_file, get_card, host_of, is_base
-    from muster.digest import Digest
-    from muster.errors import CardError
+    from muster.cli.verification import failed
+    from muster.cli.verify_server import cards_served_at, get_card, host_of, is_base
 
     host = host_of(url)
     if host is None:
         raise ConfigError(f"{url!r} names no host")
-    # who names a server wants it asked
+    # Who names a server wants it asked.
     fetch = dataclasses.replace(settings.fetch, allow=(*settings.fetch.allow, host))
     if digest is not None:
-        try:
-            wanted = Digest.parse(digest)
-        except CardError as error:
-            raise ConfigError(f"--digest: {error.message}") from error
-        yield from check_fetched(run_loop(fetch_file(url, wanted, scratch, fetch)))
+        yield from _check_file(url, digest, fetch, scratch)
         return
     try:
         if is_base(url):
             cards = run_loop(cards_served_at(url, settings))
         else:
             cards = [run_loop(get_card(url, fetch))]
+    except DiscoveryError as error:
+        yield from _check_listed(url, error, settings, fetch, scratch)
+        return
     except MusterError as error:
         yield failed("card", error)
         return
     for card in cards:
         yield from _check_card(card, fetch, scratch, model_path)
+
+
+def _check_file(url: str, digest: str, fetch: FetchSettings, scratch: Path) -> Iterable[Check]:
+    from muster.cli.verification import check_fetched
+    from muster.cli.verify_fetch import fetch_files
+    from muster.digest import Digest
+    from muster.errors import CardError
+    from muster.model.checked_file import CheckedFile
+
+    try:
+        file = CheckedFile.at(url, Digest.parse(digest))
+    except CardError as error:
+        raise ConfigError(f"--digest: {error.message}") from error
+    yield from check_fetched(run_loop(fetch_files([file], scratch, fetch)))
+
+
+def _check_listed(
+    url: str, no_card: DiscoveryError, settings: Settings, fetch: FetchSettings, scratch: Path
+) -> Iterable[Check]:
+    """Check the files a worker lists, where no card says which belong together."""
+    from muster.cli.verification import Check, check_fetched, failed
+    from muster.cli.verify_fetch import fetch_files
+    from muster.cli.verify_server import listed_files
+
+    try:
+        files = run_loop(listed_files(url, settings))
+    except MusterError:
+        files = []
+    if not files:
+        yield failed("card", no_card)
+        return
+    told = f"{len(files)} files; what they make is not checked: {no_card.message}"
+    yield Check(name="list", ok=True, message=told)
+    yield from check_fetched(run_loop(fetch_files(files, scratch, fetch)))
 
 
 def _check_card(

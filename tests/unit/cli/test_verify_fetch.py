@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from muster.cli.verify_fetch import host_of, is_base, read_card
+from muster.cli.verify_fetch import read_card
+from muster.cli.verify_server import host_of, is_base
 from muster.errors import CardError
 from muster.model.card import ModelDeploymentCard
 
