@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import dataclasses
-import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
-from yarl import URL
 
-from muster.config.settings import MetadataSettings, Settings
-from muster.digest import Digest
+from muster.config.settings import MetadataSettings
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.discovery.records import MODELS
 from muster.errors import (
@@ -25,107 +19,29 @@ from muster.errors import (
     InvalidArgument,
     NotRegisteredError,
 )
-from muster.model.card import ModelDeploymentCard
 from muster.model.model_type import ModelInput, ModelType, WorkerType
-from muster.model.publish.publication import Publication
 from muster.model.publish.register import register_model, unregister_model
-from muster.runtime import DistributedRuntime, Endpoint
-from muster.runtime.metadata_registry import MetadataKey
-from muster.testing.fragile import FragileDiscovery
+from muster.runtime import DistributedRuntime
 from muster.testing.loops import run
+from muster.testing.publishing import locations, publishing_worker
 from muster.testing.runtimes import loopback_settings
 from muster.testing.tiny_model import write_tiny_model
 
 SURFACES = ModelType.Chat | ModelType.Completions
 
 
-class Worker:
-    """A runtime with a status server, on a registry that can be made to fail."""
-
-    def __init__(self, runtime: DistributedRuntime, discovery: FragileDiscovery) -> None:
-        self.runtime = runtime
-        self.discovery = discovery
-        self.endpoint = runtime.endpoint("ns.comp.ep")
-
-    async def register(
-        self,
-        path: Path | str,
-        name: str | None = "acme/tiny",
-        endpoint: Endpoint | None = None,
-        **more: Any,
-    ) -> Publication:
-        return await register_model(
-            ModelInput.Tokens,
-            SURFACES,
-            endpoint or self.endpoint,
-            path,
-            name,
-            **({"worker_type": WorkerType.Aggregated} | more),
-        )
-
-    async def cards(self) -> dict[str, ModelDeploymentCard]:
-        """The cards in the registry by key."""
-        found = await self.discovery.list(MODELS)
-        return {
-            key: ModelDeploymentCard.from_json_str(json.dumps(json.loads(value)["card_json"]))
-            for key, value in found.items()
-        }
-
-    async def staged(self, name: str = "config.json") -> None:
-        """Wait until a registration has claimed the place of this file."""
-        key = MetadataKey("ns", "comp", "ep", "acme_tiny", "_base", name)
-        while not self.runtime.metadata.is_staged(key):  # noqa: ASYNC110 - a registry tells nobody
-            await asyncio.sleep(0.01)
-
-    async def get(self, url: str) -> tuple[int, bytes]:
-        async with (
-            aiohttp.ClientSession() as session,
-            session.get(URL(url, encoded=True)) as reply,
-        ):
-            return reply.status, await reply.read()
-
-    async def all_served(self, card: ModelDeploymentCard) -> bool:
-        """Whether every file of ``card`` is served with the bytes it promises."""
-        for file, _ in card.iter_metadata_files():
-            assert file.url is not None
-            status, body = await self.get(file.url)
-            if status != 200 or Digest.of(body) != file.checksum or len(body) != file.size:
-                return False
-        return True
-
-
-@contextlib.asynccontextmanager
-async def worker(
-    *, port: int | None = 0, host: str = "127.0.0.1", metadata: MetadataSettings | None = None
-) -> AsyncIterator[Worker]:
-    settings: Settings = loopback_settings(system_port=port)
-    settings = dataclasses.replace(
-        settings,
-        metadata=metadata or MetadataSettings(),
-        system=dataclasses.replace(settings.system, host=host),
-    )
-    discovery = FragileDiscovery(MemoryDiscovery(MemoryRegistry()))
-    runtime = DistributedRuntime(settings=settings, discovery=discovery, handle_signals=False)
-    async with runtime:
-        yield Worker(runtime, discovery)
-
-
-def files(card: ModelDeploymentCard) -> list[str]:
-    return [file.location for file, _ in card.iter_metadata_files()]
-
-
 def test_w3_w4_every_slot_points_at_the_status_server_and_gives_its_bytes(model: Path) -> None:
     before = {path: path.read_bytes() for path in model.iterdir()}
 
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             published = await at.register(model)
             (key,) = await at.cards()
             assert key == f"ns/comp/ep/{at.runtime.instance_id:x}"
             card = (await at.cards())[key]
             assert card.to_json_str() == published.card.to_json_str()
             base = f"{at.runtime.status_url}/v1/metadata/ns/comp/ep/acme_tiny/_base/"
-            assert all(place.startswith(base) for place in files(card))
+            assert all(place.startswith(base) for place in locations(card))
             assert base.startswith("http://127.0.0.1:")
             assert await at.all_served(card)
             assert card.kv_cache_block_size == 16
@@ -137,7 +53,7 @@ def test_w3_w4_every_slot_points_at_the_status_server_and_gives_its_bytes(model:
 
 def test_w2_the_route_is_there_before_any_model(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             url = f"{at.runtime.status_url}/v1/metadata/ns/comp/ep/x/_base/config.json"
             assert await at.get(url) == (404, b"Not found")
 
@@ -152,9 +68,9 @@ def test_w1_the_keyword_wins_over_the_setting(
     model: Path, keyword: bool | None, setting: bool, hosted: bool
 ) -> None:
     async def scenario() -> None:
-        async with worker(metadata=MetadataSettings(self_host=setting)) as at:
+        async with publishing_worker(metadata=MetadataSettings(self_host=setting)) as at:
             card = (await at.register(model, self_host_metadata=keyword)).card
-            assert all(place.startswith("http://") is hosted for place in files(card))
+            assert all(place.startswith("http://") is hosted for place in locations(card))
             assert at.runtime.metadata.is_empty() is not hosted
 
     run(scenario())
@@ -164,9 +80,9 @@ def test_w1_without_a_status_server_paths_stay_and_a_warning_says_so(
     model: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def scenario() -> None:
-        async with worker(port=None) as at:
+        async with publishing_worker(port=None) as at:
             card = (await at.register(model)).card
-            assert files(card)[0] == str(model / "config.json")
+            assert locations(card)[0] == str(model / "config.json")
             assert card.extra_files == ()
 
     run(scenario())
@@ -192,10 +108,10 @@ def hub(tmp_path: Path, model: Path) -> Path:
 
 def test_w5_a_hub_caches_file_has_the_links_name_and_the_targets_bytes(hub: Path) -> None:
     async def scenario() -> None:
-        async with worker(metadata=MetadataSettings(hub_cache=hub)) as at:
+        async with publishing_worker(metadata=MetadataSettings(hub_cache=hub)) as at:
             card = (await at.register("Acme/Tiny", None)).card
             assert card.display_name == card.source_path == "Acme/Tiny"
-            names = {place.rpartition("/")[2] for place in files(card)}
+            names = {place.rpartition("/")[2] for place in locations(card)}
             assert {"config.json", "tokenizer.json"} <= names
             assert await at.all_served(card)
 
@@ -206,14 +122,14 @@ def test_w6_a_hub_model_not_hosted_here_points_at_the_hub(hub: Path, tmp_path: P
     async def scenario() -> None:
         custom = tmp_path / "mine.jinja"
         custom.write_text("{{ messages }}")
-        async with worker(metadata=MetadataSettings(hub_cache=hub)) as at:
+        async with publishing_worker(metadata=MetadataSettings(hub_cache=hub)) as at:
             card = (
                 await at.register(
                     "Acme/Tiny", None, self_host_metadata=False, custom_template_path=custom
                 )
             ).card
-            assert "hf://Acme/Tiny/config.json" in files(card)
-            assert "hf://Acme/Tiny/tokenizer.json" in files(card)
+            assert "hf://Acme/Tiny/config.json" in locations(card)
+            assert "hf://Acme/Tiny/tokenizer.json" in locations(card)
             assert card.chat_template_file is not None
             assert card.chat_template_file.is_custom
             assert card.chat_template_file.file.path == str(custom)
@@ -223,23 +139,25 @@ def test_w6_a_hub_model_not_hosted_here_points_at_the_hub(hub: Path, tmp_path: P
 
 def test_w7_an_ipv6_address_is_bracketed_and_the_port_is_the_one_bound(model: Path) -> None:
     async def scenario() -> None:
-        async with worker(host="::1") as at:
+        async with publishing_worker(host="::1") as at:
             card = (await at.register(model)).card
-            assert files(card)[0].startswith("http://[::1]:")
+            assert locations(card)[0].startswith("http://[::1]:")
             assert await at.all_served(card)
 
     run(scenario())
 
 
 NAMES = ["per%cent.json", "a#b.json", "c?d.json", "sp ace.txt", "back\\slash.json", "é模.txt"]
-NAMES += ["-dash.json", "plus+.txt", "%2F.json", "q'uote\".txt", "x" * 255]
+NAMES += ["-dash.json", "plus+.txt", "%2F.json", "q'uote\".txt", "x" * 255, "é" * 127 + "x", "%"]
+NAMES += ["%00", "%2e%2e", "new\nline.txt", "tab\t.txt", "\x01\x7f.txt", " lead", "trail ", "c:"]
+NAMES += ["http:x", "a;b,c=d&e", "[l]{b}<a>|`^", "~", "\u202ertl.txt", "e\u0301.txt", "con."]
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_name_travels(model: Path, name: str) -> None:
     async def scenario() -> None:
         (model / name).write_text(f"content of {name}")
-        async with worker() as at:
+        async with publishing_worker() as at:
             card = (await at.register(model)).card
             assert len(card.extra_files) >= 1
             assert await at.all_served(card)
@@ -254,7 +172,7 @@ def test_two_files_of_one_name_are_refused_and_nothing_is_left(model: Path, tmp_
         custom = tmp_path / "other" / "tokenizer.json"
         custom.parent.mkdir()
         custom.write_text("{{ messages }}")
-        async with worker() as at:
+        async with publishing_worker() as at:
             with pytest.raises(CardError, match=r"two files .* are called 'tokenizer\.json'"):
                 await at.register(model, custom_template_path=custom)
             assert at.runtime.metadata.is_empty()
@@ -265,7 +183,7 @@ def test_two_files_of_one_name_are_refused_and_nothing_is_left(model: Path, tmp_
 
 def test_a_registration_the_registry_refuses_leaves_nothing_served(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             at.discovery.broken = {"register"}
             with pytest.raises(DiscoveryError):
                 await at.register(model)
@@ -278,7 +196,7 @@ def test_a_registration_the_registry_refuses_leaves_nothing_served(model: Path) 
 
 def test_a_registration_that_is_called_off_leaves_nothing_served(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             at.discovery.hanging.set()
             task = asyncio.create_task(at.register(model))
             await at.staged()
@@ -295,7 +213,7 @@ def test_a_refused_re_registration_changes_nothing(model: Path, tmp_path: Path) 
         other = tmp_path / "other"
         other.mkdir()
         write_tiny_model(other, context_length=99)
-        async with worker() as at:
+        async with publishing_worker() as at:
             card = (await at.register(model)).card
             with pytest.raises(ConflictError, match="registered already with another card"):
                 await at.register(other)
@@ -311,7 +229,7 @@ def test_a_refused_re_registration_changes_nothing(model: Path, tmp_path: Path) 
 
 def test_detaching_tells_the_registry_first_and_can_be_repeated(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             card = (await at.register(model)).card
             at.discovery.broken = {"deregister"}
             with pytest.raises(DiscoveryError):
@@ -329,14 +247,14 @@ def test_detaching_tells_the_registry_first_and_can_be_repeated(model: Path) -> 
 
 def test_m1_a_lora_has_files_of_its_own_and_leaves_the_base_alone(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             base = (await at.register(model)).card
             lora = (
                 await at.register("adapter", None, lora_name="My/LoRA v1", base_model_path=model)
             ).card
             assert (lora.display_name, lora.slug) == ("My/LoRA v1", "my_lora_v1")
             assert lora.source_path == str(model)
-            assert "/ep/my_lora_v1/my_lora_v1/config.json" in files(lora)[0]
+            assert "/ep/my_lora_v1/my_lora_v1/config.json" in locations(lora)[0]
             assert set(await at.cards()) == {
                 f"ns/comp/ep/{at.runtime.instance_id:x}",
                 f"ns/comp/ep/{at.runtime.instance_id:x}/my_lora_v1",
@@ -344,14 +262,14 @@ def test_m1_a_lora_has_files_of_its_own_and_leaves_the_base_alone(model: Path) -
             assert await at.all_served(lora)
             await unregister_model(at.endpoint, "My/LoRA v1")
             assert await at.all_served(base)
-            assert (await at.get(files(lora)[0]))[0] == 404
+            assert (await at.get(locations(lora)[0]))[0] == 404
 
     run(scenario())
 
 
 def test_detaching_one_endpoint_leaves_the_other_served(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             second = at.runtime.endpoint("ns.comp.other")
             await at.register(model)
             kept = (await at.register(model, endpoint=second)).card
@@ -393,7 +311,7 @@ def test_arguments_that_do_not_go_together_are_refused(
     model: Path, more: dict[str, Any], words: str
 ) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             with pytest.raises(InvalidArgument, match=words):
                 await at.register(model, **more)
 
@@ -402,7 +320,7 @@ def test_arguments_that_do_not_go_together_are_refused(
 
 def test_many_attach_and_detach_cycles_leak_nothing(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             await at.register(model)
             served = len(at.runtime.metadata)
             for number in range(20):
@@ -416,7 +334,7 @@ def test_many_attach_and_detach_cycles_leak_nothing(model: Path) -> None:
 
 def test_concurrent_registrations_of_one_model_make_one(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             found = await asyncio.gather(*(at.register(model) for _ in range(5)))
             assert len({each.card.mdcsum() for each in found}) == 1
             assert len(await at.cards()) == 1
@@ -426,7 +344,7 @@ def test_concurrent_registrations_of_one_model_make_one(model: Path) -> None:
 
 def test_a_late_write_of_a_registration_called_off_is_undone(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             at.discovery.hanging.set()
             task = asyncio.create_task(at.register(model))
             await at.staged()
@@ -445,7 +363,7 @@ def test_a_late_write_of_a_registration_called_off_is_undone(model: Path) -> Non
 
 def test_a_card_the_registry_has_lost_counts_as_withdrawn(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             key = (await at.register(model)).key
             await at.discovery.deregister(MODELS, key)
             await unregister_model(at.endpoint)
@@ -457,9 +375,9 @@ def test_a_card_the_registry_has_lost_counts_as_withdrawn(model: Path) -> None:
 
 def test_closing_with_a_registry_that_fails_stops_everything_else(model: Path) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             second = at.runtime.endpoint("ns.comp.other")
-            url = files((await at.register(model)).card)[0]
+            url = locations((await at.register(model)).card)[0]
             await at.register(model, endpoint=second)
             at.discovery.broken = {"deregister"}
             await at.runtime.close()
@@ -476,7 +394,7 @@ def test_a_card_nobody_could_read_is_refused_before_it_is_published(
     model: Path, number: int
 ) -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             with pytest.raises(InvalidArgument, match="could not be read by others"):
                 await at.register(model, kv_cache_block_size=number)
             assert at.runtime.metadata.is_empty()
@@ -487,9 +405,9 @@ def test_a_card_nobody_could_read_is_refused_before_it_is_published(
 
 def test_a_model_without_files_is_published_by_name_alone() -> None:
     async def scenario() -> None:
-        async with worker() as at:
+        async with publishing_worker() as at:
             card = (await at.register("nowhere", "acme/bare", skip_model_assets=True)).card
-            assert (files(card), card.tokenizer, card.kv_cache_block_size) == ([], None, 0)
+            assert (locations(card), card.tokenizer, card.kv_cache_block_size) == ([], None, 0)
             assert at.runtime.metadata.is_empty()
 
     run(scenario())
