@@ -84,11 +84,16 @@ async def fetch_files(
 async def _fetch_each(fetcher: CardFetcher, files: Sequence[CheckedFile]) -> Fetched:
     """Fetch each file as the extra file of a card of its own: so it may fail, or share a name."""
     bare = ModelDeploymentCard(display_name="file", slug="file")
-    async with asyncio.TaskGroup() as group:
-        tasks = [
-            group.create_task(_resolve(fetcher, msgspec.structs.replace(bare, extra_files=(file,))))
-            for file in dict.fromkeys(files)
-        ]
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [
+                group.create_task(
+                    _resolve(fetcher, msgspec.structs.replace(bare, extra_files=(file,)))
+                )
+                for file in dict.fromkeys(files)
+            ]
+    except ExceptionGroup as errors:  # not a file's fault: the scratch directory's
+        raise errors.exceptions[0] from None
     found = [task.result() for task in tasks]
     return Fetched(
         files=tuple(file for each in found for file in each.files),
