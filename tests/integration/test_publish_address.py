@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,9 +14,10 @@ from aiohttp import web
 from muster.config.settings import MetadataSettings
 from muster.digest import Digest
 from muster.errors import ConfigError
+from muster.model.card import ModelDeploymentCard
 from muster.model.publish.self_probe import judge_answer, probe_address
 from muster.testing.loops import run
-from muster.testing.publishing import PublishingWorker, publishing_worker
+from muster.testing.publishing import PublishingWorker, locations, publishing_worker
 from muster.testing.site import Site, wait_until
 
 ANSWERS = "the advertised metadata address answers"
@@ -173,6 +175,21 @@ def test_every_runtime_of_a_process_hosts_with_a_port_of_its_own(model: Path) ->
                 assert await each.all_served(card)
 
     run(scenario())
+
+
+def test_the_command_says_how_many_files_it_serves_and_how_many_stay(
+    site: Site, model: Path
+) -> None:
+    (model / "big.txt").write_bytes(b"x" * 101)
+    (model / "model.safetensors").write_text("weights are expected to stay")
+    for path in model.iterdir():
+        if path.suffix == ".jinja":
+            path.unlink()
+    worker = site.worker(model, "tiny", MUSTER_METADATA_MAX_EXTRA_BYTES="100")
+    (record,) = site.records("v1/mdc").values()
+    card = ModelDeploymentCard.from_json_str(json.dumps(record["card_json"]))
+    where = f"{len(locations(card))} files at {card.muster['status']}, 1 left out"
+    assert f"({where})" in worker.text()
 
 
 def test_two_processes_with_one_fixed_port_host_or_fail_loudly(site: Site, model: Path) -> None:

@@ -296,6 +296,17 @@ def test_other_files_are_refused_even_where_the_digest_does_not_cover_them(model
     run(scenario())
 
 
+def test_two_loras_of_one_slug_are_told_apart(model: Path) -> None:
+    async def scenario() -> None:
+        async with publishing_worker() as at:
+            first = await at.register("adapter", None, lora_name="a/b", base_model_path=model)
+            with pytest.raises(ConflictError, match=r"another card \(name a/b, now a\.b\)"):
+                await at.register("adapter", None, lora_name="a.b", base_model_path=model)
+            assert await at.all_served(first.card)
+
+    run(scenario())
+
+
 def test_a_lora_shares_the_copies_of_its_base(model: Path) -> None:
     async def scenario() -> None:
         async with publishing_worker() as at:

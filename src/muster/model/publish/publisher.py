@@ -19,11 +19,11 @@ from typing import ClassVar
 import msgspec
 
 from muster.content.offload import run_to_end
-from muster.discovery.records import MODELS, ModelRecord
-from muster.errors import ConflictError, DiscoveryError, NotRegisteredError
+from muster.discovery.records import MODELS
+from muster.errors import DiscoveryError, NotRegisteredError
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
-from muster.model.catalog.group import name_in
+from muster.model.publish.claim import check_endpoint_free
 from muster.model.publish.drift import Drift
 from muster.model.publish.preparation import Prepared, prepare
 from muster.model.publish.publication import Publication, PublishSlot, check_readable
@@ -123,7 +123,7 @@ class Publisher:
         mdcsum = check_readable(prepared.card).mdcsum()
         async with self._lock(slot):
             await self._writer.settled(slot.key)
-            await self._check_endpoint(prepared.card, slot)
+            await check_endpoint_free(runtime.discovery, slot, prepared.card.display_name)
             live = self._live.get(slot)
             if live is not None and _renewal(slot, live, prepared) is Renewal.NOTHING:
                 return live.publication
@@ -202,24 +202,6 @@ class Publisher:
                 "DYN_SELF_HOST_METADATA=0 to silence this warning."
             )
         return base_url
-
-    async def _check_endpoint(self, card: ModelDeploymentCard, slot: PublishSlot) -> None:
-        """Refuse a second base model at one endpoint, whoever registered the first."""
-        if slot.lora_slug is not None:
-            return
-        endpoint = slot.endpoint
-        for value in (await self._runtime.discovery.list(MODELS, str(endpoint))).values():
-            try:
-                record = ModelRecord.from_json(value)
-            except DiscoveryError:
-                continue
-            other = name_in(record)
-            if record.model_suffix is None and other != card.display_name:
-                raise ConflictError(
-                    f"Cannot register model {card.display_name!r} on endpoint '{endpoint}': "
-                    f"a different model {other!r} is already registered there",
-                    hint="serve it at an endpoint of its own",
-                )
 
     # -- withdrawing -------------------------------------------------------------------------
 
