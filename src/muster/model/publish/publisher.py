@@ -235,6 +235,7 @@ class Publisher:
             DiscoveryError: The first failure.
         """
         self._ended = True
+        self._writer.close()
         await self._upkeep.close()
         failure: DiscoveryError | None = None
         for slot in [*self._live]:

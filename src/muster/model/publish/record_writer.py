@@ -2,6 +2,7 @@
 
 Cancelling a write does not stop the thread that does it. So a write goes on when its caller leaves;
 the next one to the same key waits for it, and whoever called it off has it put right afterwards.
+At the end of the process nobody waits for a write that hangs.
 """
 
 from __future__ import annotations
@@ -32,11 +33,17 @@ class RecordWriter:
         self._discovery = discovery
         self._tasks = tasks
         self._writing: dict[str, asyncio.Task[None]] = {}
+        self._closed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def settled(self, key: str) -> None:
         """Wait for a write to ``key`` that nobody waits for any more, lest it overtake a later one."""
         if key in self._writing:
-            await asyncio.wait([self._writing[key]])
+            await self._wait(self._writing[key])
+
+    def close(self) -> None:
+        """Wait for no write any more; idempotent."""
+        if not self._closed.done():
+            self._closed.set_result(None)
 
     async def write(
         self, key: str, record: ModelRecord, on_late: Callable[[], Awaitable[None]]
@@ -46,10 +53,10 @@ class RecordWriter:
         Args:
             key: The record's key.
             record: The record.
-            on_late: Called once the record is written although the caller was cancelled.
+            on_late: Called once the record is written although this call has ended otherwise.
 
         Raises:
-            DiscoveryError: The registry cannot be written.
+            DiscoveryError: The registry cannot be written, or the writer was closed meanwhile.
         """
         writing = self._tasks.launch(
             self._discovery.register(MODELS, key, record.to_json()), name=f"write {key}"
@@ -57,14 +64,27 @@ class RecordWriter:
         self._writing[key] = writing
         writing.add_done_callback(lambda _: self._writing.pop(key, None))
         try:
-            await asyncio.shield(writing)
+            await self._wait(writing)
         except asyncio.CancelledError:
-            self._tasks.start(self._put_right(writing, on_late), name=f"undo {key}")
+            self._call_off(key, writing, on_late)
             raise
+        if not writing.done():
+            self._call_off(key, writing, on_late)
+            raise DiscoveryError(f"the registry has not taken {key} before the end")
+        writing.result()
 
     async def remove(self, key: str) -> None:
         """Remove the record under ``key``; raises as ``Discovery.deregister``."""
         await self._discovery.deregister(MODELS, key)
+
+    async def _wait(self, writing: asyncio.Task[None]) -> None:
+        """Wait until it is done or the writer is closed. Neither is cancelled with the caller."""
+        await asyncio.wait({writing, self._closed}, return_when=asyncio.FIRST_COMPLETED)
+
+    def _call_off(
+        self, key: str, writing: asyncio.Task[None], on_late: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._tasks.start(self._put_right(writing, on_late), name=f"undo {key}")
 
     async def _put_right(
         self, writing: asyncio.Task[None], on_late: Callable[[], Awaitable[None]]
