@@ -169,7 +169,14 @@ class BlobStore:
         """
         return view.view_directory(self._root, slug, mdcsum)
 
-    def link_view(self, slug: str, mdcsum: str, names: Mapping[str, Digest]) -> Path:
+    def link_view(
+        self,
+        slug: str,
+        mdcsum: str,
+        names: Mapping[str, Digest],
+        *,
+        listed: Mapping[str, Digest] | None = None,
+    ) -> Path:
         """Make a directory in which every name is a link to its blob.
 
         Idempotent; names already there that are not in ``names`` stay. A link that points elsewhere

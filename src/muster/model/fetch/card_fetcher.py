@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -20,11 +21,14 @@ from muster.config.settings import FetchSettings
 from muster.content.offload import run_to_end
 from muster.content.store import BlobStore
 from muster.digest import Digest
-from muster.errors import ContentError, SourceError
+from muster.errors import ContentError, SourceError, StoreError
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
-from muster.model.fetch.file_fetcher import FileFetcher, OnProgress, Reporter
+from muster.model.fetch.candidates import Surroundings
+from muster.model.fetch.file_fetcher import FileFetcher
 from muster.model.fetch.plan import FetchPlan, PlannedFile, left_out_for, plan_fetch
+from muster.model.fetch.replica import Replica
+from muster.model.fetch.reporter import OnProgress, Reporter
 from muster.model.fetch.resolved import (
     FetchProgress,
     FetchState,
@@ -47,9 +51,15 @@ class CardFetcher:
 
     Args:
         store: Where files are kept.
-        settings: Deadlines and limits.
+        settings: Deadlines, limits and trust.
         model_path: Directory to take a file from, by name, when its own place does not give it.
+        token: Sent to workers, and to nobody else.
+        hub_roots: Caches of a model hub on this host, for files the card says are on the hub.
         clock: Times what is reported.
+        chance: Shuffles equal sources.
+
+    Raises:
+        ConfigError: A setting of whom to trust makes no sense.
     """
 
     def __init__(
@@ -58,12 +68,24 @@ class CardFetcher:
         settings: FetchSettings,
         *,
         model_path: Path | None = None,
+        token: str | None = None,
+        hub_roots: Sequence[Path] = (),
         clock: Clock = SYSTEM_CLOCK,
+        chance: random.Random | None = None,
     ) -> None:
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._files = FileFetcher(store, settings, model_path=model_path)
+        self._files = FileFetcher(
+            store,
+            settings,
+            Surroundings(
+                model_path=model_path, hub_roots=tuple(hub_roots), hub_url=settings.hub_url
+            ),
+            token=token,
+            clock=clock,
+            chance=chance or random.Random(),  # noqa: S311 - spreads load, keeps no secret
+        )
 
     async def __aenter__(self) -> CardFetcher:
         return self
@@ -81,30 +103,31 @@ class CardFetcher:
         await self._files.close()
 
     async def resolve(
-        self, card: ModelDeploymentCard, on_progress: OnProgress | None = None
+        self, replicas: Sequence[Replica], on_progress: OnProgress | None = None
     ) -> ResolvedCard:
-        """Bring all files of ``card`` here.
+        """Bring all files of the first replica's card here.
 
-        Files come in parallel, up to the setting, and all within the card's deadline. When it is
-        cancelled or fails, files that are complete stay in the store and nothing else is left.
-        Resolving one card in several tasks or processes at once is safe.
+        Files come in parallel, up to the setting, and all within the card's deadline; each from
+        whichever replica gives it. When it is cancelled or fails, files that are complete stay in
+        the store and nothing else is left. Resolving one card in several tasks or processes at once
+        is safe, and fetches each file once.
 
         Args:
-            card: The card as read from the registry.
+            replicas: The card to resolve, as read from the registry, then others whose files may
+                do; at least one.
             on_progress: Called in the event loop at each step of each file; must not raise.
 
         Raises:
-            ContentError: A typed slot's file cannot be had (``SourceError``), is not what the card
-                says (``DigestMismatchError``, ``TooLargeError``), has an unsafe name, or the cache
-                cannot be used (``StoreError``).
+            ContentError: A typed slot's file cannot be had (``SourceError``), may not be fetched
+                from where the cards say (``UntrustedSourceError``), is not what the card says
+                (``DigestMismatchError``, ``TooLargeError``), or has an unsafe name.
         """
         started = self._clock.monotonic()
-        plan = plan_fetch(card)
-        outcomes = await self._fetch_all(plan.files, on_progress or _ignore)
+        card = replicas[0].card
+        plan = plan_fetch(card, self._settings)
+        outcomes = await self._fetch_all(plan.files, replicas, on_progress or _ignore)
         mdcsum = card.mdcsum()
-        local_dir = await run_to_end(
-            self._store.link_view, card.slug, mdcsum, _links(plan, outcomes)
-        )
+        local_dir = await self._link(card, plan, outcomes)
         files = _present(plan, outcomes, local_dir)
         resolved = ResolvedCard(
             card=_localised(card, plan, files),
@@ -117,8 +140,30 @@ class CardFetcher:
         _log(card, resolved)
         return resolved
 
+    async def _link(
+        self, card: ModelDeploymentCard, plan: FetchPlan, outcomes: Sequence[_Outcome]
+    ) -> Path | None:
+        """The view of the files that are here; ``None`` if the disk has not got them all."""
+        present = [each for each in outcomes if isinstance(each, ResolvedFile)]
+        if any(each.path != self._store.blob_path(each.digest) for each in present):
+            return None
+        try:
+            return await run_to_end(
+                self._store.link_view,
+                card.slug,
+                card.mdcsum(),
+                _links(plan, outcomes),
+                listed=plan.listed,
+            )
+        except StoreError as error:
+            logger.warning(
+                "no view of a model's files can be made; they are used as they lie",
+                extra=facts(model=card.display_name, reason=error.message),
+            )
+            return None
+
     async def _fetch_all(
-        self, files: Sequence[PlannedFile], on_progress: OnProgress
+        self, files: Sequence[PlannedFile], replicas: Sequence[Replica], on_progress: OnProgress
     ) -> list[_Outcome]:
         """Fetch ``files``; the first typed slot that fails stops the rest."""
         gate = asyncio.Semaphore(self._settings.parallel)
@@ -127,7 +172,13 @@ class CardFetcher:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(
-                        self._fetch(each, gate, deadline, Reporter(each, on_progress, self._clock))
+                        self._fetch(
+                            each,
+                            replicas,
+                            gate,
+                            deadline,
+                            Reporter(each, on_progress, self._clock),
+                        )
                     )
                     for each in files
                 ]
@@ -136,22 +187,32 @@ class CardFetcher:
         return [task.result() for task in tasks]
 
     async def _fetch(
-        self, planned: PlannedFile, gate: asyncio.Semaphore, deadline: float, reporter: Reporter
+        self,
+        planned: PlannedFile,
+        replicas: Sequence[Replica],
+        gate: asyncio.Semaphore,
+        deadline: float,
+        reporter: Reporter,
     ) -> _Outcome:
         try:
-            return await self._in_time(planned, gate, deadline, reporter)
+            return await self._in_time(planned, replicas, gate, deadline, reporter)
         except ContentError as error:
-            reporter.tell(FetchState.FAILED, reason=error.message)
+            reporter.tell(FetchState.FAILED, code=error.code, reason=error.message)
             if planned.required:
                 raise
             return left_out_for(planned.file, error)
 
     async def _in_time(
-        self, planned: PlannedFile, gate: asyncio.Semaphore, deadline: float, reporter: Reporter
+        self,
+        planned: PlannedFile,
+        replicas: Sequence[Replica],
+        gate: asyncio.Semaphore,
+        deadline: float,
+        reporter: Reporter,
     ) -> ResolvedFile:
         try:
             async with asyncio.timeout_at(deadline), gate:
-                return await self._files.fetch(planned, reporter)
+                return await self._files.fetch(planned, replicas, reporter)
         except TimeoutError as error:
             limit = self._settings.card_timeout_s
             raise SourceError(
@@ -174,12 +235,12 @@ def _links(plan: FetchPlan, outcomes: Sequence[_Outcome]) -> dict[str, Digest]:
 
 
 def _present(
-    plan: FetchPlan, outcomes: Sequence[_Outcome], local_dir: Path
+    plan: FetchPlan, outcomes: Sequence[_Outcome], local_dir: Path | None
 ) -> tuple[ResolvedFile, ...]:
     """The files that are here, by their paths in the view if they have one."""
     return tuple(
         msgspec.structs.replace(outcome, path=local_dir / planned.name)
-        if planned.linked
+        if planned.linked and local_dir is not None
         else outcome
         for planned, outcome in zip(plan.files, outcomes, strict=True)
         if isinstance(outcome, ResolvedFile)
@@ -217,7 +278,7 @@ def _log(card: ModelDeploymentCard, resolved: ResolvedCard) -> None:
             files=len(resolved.files),
             fetched=sum(file.fetched for file in resolved.files),
             left_out=len(resolved.left_out),
-            directory=resolved.local_dir,
+            directory=resolved.local_dir or "none",
             seconds=round(resolved.seconds, 3),
         ),
     )

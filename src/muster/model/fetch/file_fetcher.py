@@ -1,177 +1,244 @@
-"""One file's way into the store: the cache, then each place in turn, capped and hashed on the way."""
+"""One file's way here: the cache, else somebody else's download of it, else a download of our own."""
 
 from __future__ import annotations
 
 import asyncio
-import weakref
-from collections.abc import Callable
-from pathlib import Path
-from typing import NamedTuple
+import copy
+import logging
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 from muster.clock import Clock
 from muster.config.settings import FetchSettings
+from muster.content.claim import Claim
 from muster.content.disk import store_errors
+from muster.content.memory_store import MemoryStore
 from muster.content.offload import run_to_end
 from muster.content.store import BlobStore
 from muster.digest import Digest
-from muster.errors import ContentError, StoreError
+from muster.errors import ContentError, SourceError, StoreError
+from muster.log import facts
+from muster.model.fetch.candidates import Candidate, Surroundings, find_candidates, in_order
+from muster.model.fetch.download import Blob, Download, Sources, StageFile
+from muster.model.fetch.gate import TrustGate
 from muster.model.fetch.http_source import HttpSource
 from muster.model.fetch.local_source import LocalSource
 from muster.model.fetch.plan import PlannedFile
-from muster.model.fetch.resolved import FetchProgress, FetchState, ResolvedFile
-from muster.model.fetch.source import FileSource, HttpPlace, Place, places
+from muster.model.fetch.replica import Replica
+from muster.model.fetch.reporter import Reporter
+from muster.model.fetch.resolved import FetchState, ResolvedFile
+from muster.model.fetch.scoreboard import Scoreboard
 
-__all__ = ["FileFetcher", "OnProgress", "Reporter"]
+__all__ = ["FileFetcher"]
 
-OnProgress = Callable[[FetchProgress], None]
+logger = logging.getLogger(__name__)
 
-
-class _Blob(NamedTuple):
-    path: Path
-    size_bytes: int
-
-
-class Reporter:
-    """Tells how one file is getting on; times it from the first thing told."""
-
-    def __init__(self, planned: PlannedFile, on_progress: OnProgress, clock: Clock) -> None:
-        self._planned = planned
-        self._on_progress = on_progress
-        self._clock = clock
-        self._started = clock.monotonic()
-        self._done_bytes = 0
-        self._place = ""
-
-    def tell(
-        self,
-        state: FetchState,
-        *,
-        done_bytes: int | None = None,
-        place: str | None = None,
-        reason: str = "",
-    ) -> None:
-        """Report ``state``; bytes and place are the last known ones unless given."""
-        self._done_bytes = self._done_bytes if done_bytes is None else done_bytes
-        self._place = self._place if place is None else place
-        self._on_progress(
-            FetchProgress(
-                name=self._planned.name,
-                digest=self._planned.file.checksum,
-                state=state,
-                done_bytes=self._done_bytes,
-                total_bytes=self._planned.file.size,
-                seconds=self._clock.monotonic() - self._started,
-                required=self._planned.required,
-                place=self._place,
-                reason=reason,
-            )
-        )
+_OTHERS_S = 15.0
+"""How long another process is left to download a file before it is downloaded here, too."""
+_POLL_S = 0.05
 
 
 class FileFetcher:
-    """Brings files into one store.
+    """Brings files into one store, or into memory where the store's disk does not take them.
 
     Args:
         store: Where files are kept.
-        settings: Deadlines and limits.
-        model_path: Directory to take a file from, by name, when its own place does not give it.
+        settings: Deadlines, limits and trust.
+        around: This process's own directories and hub.
+        token: Sent to workers.
+        clock: Times scores and reports.
+        chance: Shuffles equal sources.
     """
 
     def __init__(
-        self, store: BlobStore, settings: FetchSettings, *, model_path: Path | None
+        self,
+        store: BlobStore,
+        settings: FetchSettings,
+        around: Surroundings,
+        *,
+        token: str | None,
+        clock: Clock,
+        chance: random.Random,
     ) -> None:
+        own_roots = [path for path in (around.model_path, *around.hub_roots) if path is not None]
         self._store = store
-        self._settings = settings
-        self._model_path = model_path
-        self._http = HttpSource(settings)
-        self._local = LocalSource(idle_timeout_s=settings.idle_timeout_s)
-        self._downloads: weakref.WeakValueDictionary[tuple[Digest, Place], asyncio.Lock] = (
-            weakref.WeakValueDictionary()
+        self._memory = MemoryStore()
+        self._around = around
+        self._chance = chance
+        self._sources = Sources(
+            http=HttpSource(settings, token=token, clock=clock),
+            local=LocalSource(idle_timeout_s=settings.idle_timeout_s),
+            gate=TrustGate(settings, own_roots, clock=clock),
+            scores=Scoreboard(),
+            settings=settings,
+            clock=clock,
         )
+        self._flights: dict[Digest, _Flight] = {}
 
     async def close(self) -> None:
-        """Close all connections; idempotent."""
-        await self._http.close()
+        """Close all connections and forget what is in memory; idempotent."""
+        await self._sources.http.close()
+        self._memory.close()
 
-    async def fetch(self, planned: PlannedFile, reporter: Reporter) -> ResolvedFile:
+    async def fetch(
+        self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
+    ) -> ResolvedFile:
         """Get a file from the store, or from the first of its places that gives the right bytes.
 
-        A place of a kind we cannot read matters only if the store has not got the file.
+        Places that may not be asked, or that we cannot read, matter only if nobody else has it.
 
         Raises:
-            ContentError: No place gave it; the message has every place's reason.
-            StoreError: The store cannot be used.
+            ContentError: Nobody gave it; the message has every place's reason.
+            StoreError: It can be kept neither on the disk nor in memory.
         """
-        blob = await run_to_end(self._look, planned.file.checksum)
+        blob = await self._look(planned.file.checksum)
         if blob is not None:
             reporter.tell(FetchState.CACHED, done_bytes=blob.size_bytes)
             return _resolved(planned, blob, fetched=False)
-        errors: list[ContentError] = []
-        for place in places(planned.file, model_path=self._model_path):
-            try:
-                blob = await self._once(place, planned, reporter)
-            except StoreError:
-                raise
-            except ContentError as error:
-                errors.append(error)
-            else:
-                reporter.tell(FetchState.VERIFIED, done_bytes=blob.size_bytes)
-                return _resolved(planned, blob, fetched=True)
-        raise _joined(errors)
+        blob = await self._have_fetched(planned, replicas, reporter)
+        reporter.tell(FetchState.VERIFIED, done_bytes=blob.size_bytes)
+        return _resolved(planned, blob, fetched=True)
 
-    async def _once(self, place: Place, planned: PlannedFile, reporter: Reporter) -> _Blob:
-        """Download, unless another task is getting the same from the same place: then wait for it.
-
-        Per place, so that a slow place of one card cannot hold up another card's good one.
-        """
+    async def _have_fetched(
+        self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
+    ) -> Blob:
+        """The file, by whichever task or process of this host gets it first."""
         digest = planned.file.checksum
-        lock = self._downloads.setdefault((digest, place), asyncio.Lock())
-        waited = lock.locked()
-        async with lock:
-            if waited and (blob := await run_to_end(self._look, digest)) is not None:
+        flight = self._flights.get(digest)
+        if flight is not None:
+            # What another card's places give is as good, as long as they are not slow.
+            await flight.wait_while_it_moves()
+            blob = await self._look(digest)
+            if blob is not None:
                 return blob
-            return await self._download(place, planned, reporter)
-
-    async def _download(self, place: Place, planned: PlannedFile, reporter: Reporter) -> _Blob:
-        source: FileSource = self._http if isinstance(place, HttpPlace) else self._local
-        cap_bytes = self._settings.max_file_bytes
-        if planned.file.size is not None:
-            cap_bytes = min(planned.file.size, cap_bytes)
-        staged = self._store.stage(planned.file.checksum, cap_bytes=cap_bytes, source=str(place))
-        reporter.tell(FetchState.FETCHING, done_bytes=0, place=str(place))
+            if digest in self._flights:
+                return await self._download(planned, replicas, reporter, _Flight(), None)
+        flight = self._flights[digest] = _Flight()
         try:
-            async with source.open(place, cap_bytes=cap_bytes) as body:
-                async for piece in body:
-                    await run_to_end(staged.write, piece)
-                    reporter.tell(FetchState.FETCHING, done_bytes=staged.size_bytes)
-            return _Blob(await run_to_end(staged.commit), staged.size_bytes)
+            async with self._turn(digest) as (blob, claim):
+                if blob is not None:
+                    return blob
+                return await self._download(planned, replicas, reporter, flight, claim)
         finally:
-            if not staged.has_ended:
-                await run_to_end(staged.discard)
+            del self._flights[digest]
+            flight.done.set()
 
-    def _look(self, digest: Digest) -> _Blob | None:
-        """What the store has; blocks."""
-        path = self._store.find(digest)
+    @asynccontextmanager
+    async def _turn(self, digest: Digest) -> AsyncIterator[tuple[Blob | None, Claim | None]]:
+        """Wait while another process of this host downloads it: for its blob, or for our turn."""
+        deadline = self._sources.clock.monotonic() + _OTHERS_S
+        claim = await run_to_end(self._store.claim, digest)
+        blob: Blob | None = None
+        while claim is None and blob is None and self._sources.clock.monotonic() < deadline:
+            await asyncio.sleep(_POLL_S)
+            blob = await self._look(digest)
+            claim = None if blob is not None else await run_to_end(self._store.claim, digest)
+        try:
+            # It may have come between the look and the claim.
+            yield blob or await self._look(digest), claim
+        finally:
+            if claim is not None:
+                await run_to_end(claim.release)
+
+    async def _download(
+        self,
+        planned: PlannedFile,
+        replicas: Sequence[Replica],
+        reporter: Reporter,
+        flight: _Flight,
+        claim: Claim | None,
+    ) -> Blob:
+        found = find_candidates(planned.file, replicas, self._around)
+        candidates = await self._ordered(found.places)
+
+        def on_bytes() -> None:
+            if claim is not None:
+                claim.beat()
+
+        async def attempt(stage: StageFile) -> Blob:
+            download = Download(planned, candidates, self._sources, stage, reporter, on_bytes)
+            flight.download = download
+            blob = await download.run()
+            if blob is None:
+                raise _joined([*download.errors, *found.refused], planned)
+            return blob
+
+        try:
+            await run_to_end(self._store.make_room, planned.file.size or 0)
+            return await attempt(self._store.stage)
+        except StoreError as error:
+            logger.warning(
+                "the cache cannot take a file; it is kept in memory",
+                extra=facts(file=planned.name, reason=error.message),
+            )
+            return await attempt(self._memory.stage)
+
+    async def _ordered(self, candidates: Sequence[Candidate]) -> list[Candidate]:
+        near = {each.place: await self._sources.gate.is_near(each.place) for each in candidates}
+        now = self._sources.clock.monotonic()
+        return in_order(
+            candidates,
+            is_resting=lambda source: self._sources.scores.is_resting(source, now),
+            is_near=lambda each: near[each.place],
+            chance=self._chance,
+        )
+
+    async def _look(self, digest: Digest) -> Blob | None:
+        return await run_to_end(self._find, digest)
+
+    def _find(self, digest: Digest) -> Blob | None:
+        """What the store or, failing that, memory has; blocks."""
+        try:
+            path = self._store.find(digest)
+        except StoreError as error:
+            logger.debug("the cache cannot be read", extra=facts(reason=error.message))
+            path = None
+        path = path or self._memory.find(digest)
         if path is None:
             return None
         with store_errors(f"cannot read {path}"):
-            return _Blob(path, path.stat().st_size)
+            return Blob(path, path.stat().st_size)
 
 
-def _resolved(planned: PlannedFile, blob: _Blob, *, fetched: bool) -> ResolvedFile:
+class _Flight:
+    """A download that others of this process wait for."""
+
+    def __init__(self) -> None:
+        self.done = asyncio.Event()
+        self.download: Download | None = None
+
+    async def wait_while_it_moves(self) -> None:
+        """Return when it is over, or lags."""
+        while not self.done.is_set():
+            try:
+                async with asyncio.timeout(_POLL_S):
+                    await self.done.wait()
+            except TimeoutError:
+                if self.download is not None and self.download.is_lagging():
+                    return
+
+
+def _resolved(planned: PlannedFile, blob: Blob, *, fetched: bool) -> ResolvedFile:
     return ResolvedFile(
         name=planned.name,
         path=blob.path,
         digest=planned.file.checksum,
         size_bytes=blob.size_bytes,
-        required=planned.required,
+        role=planned.role,
         fetched=fetched,
     )
 
 
-def _joined(errors: list[ContentError]) -> ContentError:
+def _joined(errors: Sequence[ContentError], planned: PlannedFile) -> ContentError:
     """The first error, with the others' messages added."""
+    if not errors:
+        return SourceError(f"nobody has {planned.name!r} ({planned.file.checksum})")
     if len(errors) == 1:
         return errors[0]
-    message = "; ".join(error.message for error in errors)
-    return type(errors[0])(message, hint=errors[0].hint)
+    message = "; ".join(dict.fromkeys(error.message for error in errors))
+    joined = copy.copy(errors[0])  # its class and what belongs to it stay
+    joined.message = message
+    joined.args = (message,)
+    joined.hint = next((error.hint for error in errors if error.hint), "")
+    return joined

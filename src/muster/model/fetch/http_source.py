@@ -1,14 +1,16 @@
 """Files behind http(s) as a source: a plain GET, trusted with nothing but the bytes' digest.
 
-Only 200 counts. No redirects, no proxies or credentials from the environment, no cookies, no
-userinfo, no content encodings: each is a way to be sent somewhere, or sent something, that the card
-does not say.
+No redirects (but a hub's, to the same host or to https), no proxies or credentials from the
+environment unless the settings ask for them, no cookies, no userinfo, no content encodings: each is a
+way to be sent somewhere, or sent something, that the card does not say.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import TracebackType
 
@@ -16,14 +18,21 @@ import aiohttp
 from yarl import URL
 
 from muster._version import __version__
+from muster.clock import SYSTEM_CLOCK, Clock
 from muster.config.settings import FetchSettings
 from muster.content.disk import CHUNK_BYTES
-from muster.errors import ContentError, SourceError, TooLargeError
-from muster.model.fetch.source import HttpPlace, Place
+from muster.digest import Digest
+from muster.errors import ContentError, SourceBusyError, SourceError, TooLargeError
+from muster.model.fetch.place import HttpKind, HttpPlace, redact
+from muster.model.fetch.retry_after import retry_after_s
 
 __all__ = ["HttpSource"]
 
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"muster/{__version__}"}
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MOST_REDIRECTS = 5
+_HAND_OUT_S = 0.25
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.ASCII)
 
 
 class HttpSource:
@@ -33,10 +42,16 @@ class HttpSource:
 
     Args:
         settings: Deadlines.
+        token: Sent to workers, and to nobody else.
+        clock: Its wall time is what dates in answers are compared with.
     """
 
-    def __init__(self, settings: FetchSettings) -> None:
+    def __init__(
+        self, settings: FetchSettings, *, token: str | None = None, clock: Clock = SYSTEM_CLOCK
+    ) -> None:
         self._settings = settings
+        self._token = token
+        self._clock = clock
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> HttpSource:
@@ -57,50 +72,85 @@ class HttpSource:
             await session.close()
 
     @contextlib.asynccontextmanager
-    async def open(self, place: Place, *, cap_bytes: int) -> AsyncIterator[AsyncIterator[bytes]]:
-        """See ``FileSource.open``.
+    async def open(
+        self, place: HttpPlace, *, digest: Digest, start: int = 0, cap_bytes: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """See ``FileSource.open``. A server that does not know ranges sends what is skipped here.
 
         Raises:
-            SourceError: The URL is refused, the host cannot be reached or answers anything but 200,
-                the body is encoded, ends early or stalls.
-            TooLargeError: Content-Length is over ``cap_bytes``.
+            SourceBusyError: 429, or 503 with or without ``Retry-After``.
+            SourceError: The URL is refused, the host cannot be reached or answers with another
+                status or another part than asked for, the body is encoded, ends early or stalls.
+            TooLargeError: The length it announces is over ``cap_bytes``.
         """
-        assert isinstance(place, HttpPlace)  # noqa: S101 - the fetcher picks the source by type
-        url = _checked(place)
+        headers = dict(_HEADERS)
+        if start:
+            headers |= {"Range": f"bytes={start}-", "If-Range": f'"{digest}"'}
+        if self._token is not None and place.kind is HttpKind.WORKER:
+            headers["Authorization"] = f"Bearer {self._token}"
         with self._errors(place):
-            response = await self._opened().get(url, headers=_HEADERS, allow_redirects=False)
+            response = await self._get(place, headers)
         body = self._read(response, place)
         try:
-            _check(response, place, cap_bytes)
-            yield body
+            skip = self._check(response, place, start=start, cap_bytes=cap_bytes)
+            yield _after(body, skip) if skip else body
         finally:
             await body.aclose()
             response.close()  # a no-op when the body was read to its end
 
+    async def _get(self, place: HttpPlace, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        url = _checked(place)
+        for _ in range(_MOST_REDIRECTS):
+            target, name = _dialled(url, place), None
+            if target is not url:
+                headers = {**headers, "Host": url.raw_authority}
+                name = url.raw_host
+            response = await self._opened().get(
+                target, headers=headers, allow_redirects=False, server_hostname=name
+            )
+            if place.kind is not HttpKind.HUB or response.status not in _REDIRECTS:
+                return response
+            response.close()
+            url = _redirected(url, response.headers.get("Location", ""), place)
+        raise SourceError(f"{place} redirects more than {_MOST_REDIRECTS} times")
+
     async def _read(
-        self, response: aiohttp.ClientResponse, place: Place
+        self, response: aiohttp.ClientResponse, place: HttpPlace
     ) -> AsyncGenerator[bytes, None]:
-        """Pieces of about 1 MiB: each costs its reader a hop to a thread."""
-        got_bytes = 0
+        """Pieces of about 1 MiB, as each costs its reader a hop to a thread.
+
+        They are smaller if they come slowly, so that nothing is lost when the connection breaks.
+        """
+        loop = asyncio.get_running_loop()
         pieces: list[bytes] = []
-        waiting_bytes = 0
-        with self._errors(place):
+        waiting_bytes = got_bytes = 0
+        handed_out = loop.time()
+        failure: Exception | None = None
+        while True:
             try:
-                while piece := await response.content.readany():
-                    pieces.append(piece)
-                    waiting_bytes += len(piece)
-                    got_bytes += len(piece)
-                    if waiting_bytes >= CHUNK_BYTES // 2:
-                        yield b"".join(pieces)
-                        pieces, waiting_bytes = [], 0
-            except aiohttp.ClientPayloadError as error:
-                expected = response.content_length
-                raise SourceError(
-                    f"streaming body from {place}: it ended after {got_bytes} bytes"
-                    + (f" of {expected}" if expected is not None else "")
-                ) from error
+                piece = await response.content.readany()
+            except Exception as error:  # noqa: BLE001 - raised below, after what came before it
+                failure = error
+                break
+            if not piece:
+                break
+            pieces.append(piece)
+            waiting_bytes += len(piece)
+            got_bytes += len(piece)
+            if waiting_bytes >= CHUNK_BYTES // 2 or loop.time() - handed_out >= _HAND_OUT_S:
+                yield b"".join(pieces)
+                pieces, waiting_bytes, handed_out = [], 0, loop.time()
         if pieces:
             yield b"".join(pieces)
+        if isinstance(failure, aiohttp.ClientPayloadError):
+            expected = response.content_length
+            raise SourceError(
+                f"streaming body from {place}: it ended after {got_bytes} bytes"
+                + (f" of {expected}" if expected is not None else "")
+            ) from failure
+        if failure is not None:
+            with self._errors(place):
+                raise failure
 
     def _opened(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -114,14 +164,14 @@ class HttpSource:
                     sock_read=settings.idle_timeout_s,
                 ),
                 auto_decompress=False,
-                trust_env=False,
+                trust_env=settings.use_proxy,
                 cookie_jar=aiohttp.DummyCookieJar(),
                 read_bufsize=CHUNK_BYTES // 2,
             )
         return self._session
 
     @contextlib.contextmanager
-    def _errors(self, place: Place) -> Iterator[None]:
+    def _errors(self, place: HttpPlace) -> Iterator[None]:
         """The one place where the client's errors become ours; it must not quote URLs."""
         try:
             yield
@@ -135,6 +185,80 @@ class HttpSource:
             raise SourceError(f"{place} was silent for {limit:g} s") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise SourceError(f"cannot fetch {place}: {_reason(error)}") from error
+
+    def _check(
+        self, response: aiohttp.ClientResponse, place: HttpPlace, *, start: int, cap_bytes: int
+    ) -> int:
+        """Look at the answer's head; how many bytes of its body come before ``start``."""
+        status = response.status
+        if status in (429, 503):
+            wait_s = retry_after_s(response.headers.get("Retry-After"), now=self._clock.wall())
+            raise SourceBusyError(
+                f"fetching {place} returned status {_status(response)}",
+                retry_after_s=wait_s,
+                hint="the worker sends as many files at a time as MUSTER_METADATA_TRANSFERS allows",
+            )
+        if status == 401:
+            raise SourceError(
+                f"fetching {place} returned status {_status(response)}",
+                hint="set MUSTER_METADATA_TOKEN to the token the worker asks for",
+            )
+        if status != 200 and not (start and status == 206):
+            hint = (
+                "redirects are not followed: a card must name the file itself"
+                if status in _REDIRECTS
+                else "see that the worker is the one the card names, and that it serves its files"
+            )
+            raise SourceError(f"fetching {place} returned status {_status(response)}", hint=hint)
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            raise SourceError(
+                f"{place} answered with content encoding {encoding[:40]!r}; only identity is accepted"
+            )
+        begins = _begins_at(response, place) if status == 206 else 0
+        if begins > start or (status == 206 and begins != start):
+            raise SourceError(f"{place} sent the part from byte {begins}, asked from {start}")
+        length = response.content_length
+        if length is not None and begins + length > cap_bytes:
+            raise TooLargeError(
+                f"{place} reports {begins + length} bytes, exceeds cap {cap_bytes}",
+                hint="the file is larger than the card says, or than MUSTER_FETCH_MAX_BYTES allows",
+            )
+        return start - begins
+
+
+async def _after(body: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:
+    """``body`` without its first ``skip`` bytes."""
+    async for piece in body:
+        if skip >= len(piece):
+            skip -= len(piece)
+            continue
+        yield piece[skip:]
+        skip = 0
+
+
+def _begins_at(response: aiohttp.ClientResponse, place: HttpPlace) -> int:
+    header = response.headers.get("Content-Range", "")
+    match = _CONTENT_RANGE.fullmatch(header.strip())
+    if match is None:
+        raise SourceError(f"{place} sent a part without saying which: {header[:80]!r}")
+    return int(match[1])
+
+
+def _dialled(url: URL, place: HttpPlace) -> URL:
+    """``url`` with the checked address in its host's place, if there is one."""
+    return url if place.connect_to is None else url.with_host(place.connect_to)
+
+
+def _redirected(url: URL, location: str, place: HttpPlace) -> URL:
+    """Where a hub sends us, if that is the same host or behind https."""
+    try:
+        target = url.join(URL(location, encoded=True))
+    except ValueError as error:
+        raise SourceError(f"{place} redirects to no address") from error
+    if target.scheme == "https" or (target.scheme, target.authority) == (url.scheme, url.authority):
+        return target
+    raise SourceError(f"{place} redirects to {redact(str(target))}, which is not behind https")
 
 
 def _checked(place: HttpPlace) -> URL:
@@ -151,24 +275,6 @@ def _checked(place: HttpPlace) -> URL:
     if not has_host:
         raise SourceError(f"{place} names no host")
     return url
-
-
-def _check(response: aiohttp.ClientResponse, place: HttpPlace, cap_bytes: int) -> None:
-    if response.status != 200:
-        hint = (
-            "redirects are not followed: a card must name the file itself"
-            if 300 <= response.status < 400
-            else "see that the worker is the one the card names, and that it serves its files"
-        )
-        raise SourceError(f"fetching {place} returned status {_status(response)}", hint=hint)
-    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-    if encoding not in ("", "identity"):
-        raise SourceError(
-            f"{place} answered with content encoding {encoding[:40]!r}; only identity is accepted"
-        )
-    length = response.content_length
-    if length is not None and length > cap_bytes:
-        raise TooLargeError(f"{place} reports {length} bytes, exceeds cap {cap_bytes}")
 
 
 def _status(response: aiohttp.ClientResponse) -> str:

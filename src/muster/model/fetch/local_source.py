@@ -11,8 +11,9 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from pathlib import Path
 
 from muster.content.disk import CHUNK_BYTES
+from muster.digest import Digest
 from muster.errors import SourceError, TooLargeError
-from muster.model.fetch.source import LocalPlace, Place
+from muster.model.fetch.place import LocalPlace
 
 __all__ = ["LocalSource"]
 
@@ -32,15 +33,17 @@ class LocalSource:
         self._idle_timeout_s = idle_timeout_s
 
     @contextlib.asynccontextmanager
-    async def open(self, place: Place, *, cap_bytes: int) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def open(
+        self, place: LocalPlace, *, digest: Digest, start: int = 0, cap_bytes: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
         """See ``FileSource.open``.
 
         Raises:
             SourceError: Missing, unreadable, not a regular file, or silent for too long.
             TooLargeError: It is larger than ``cap_bytes``.
         """
-        assert isinstance(place, LocalPlace)  # noqa: S101 - the fetcher picks the source by type
-        file = _File(place.path, cap_bytes)
+        del digest  # a file on the disk has no version to ask for
+        file = _File(place.path, start, cap_bytes)
         body = self._read(file, str(place))
         try:
             yield body
@@ -65,8 +68,9 @@ class LocalSource:
 class _File:
     """One open file that may be closed while a thread still reads it: then that thread closes it."""
 
-    def __init__(self, path: Path, cap_bytes: int) -> None:
+    def __init__(self, path: Path, start: int, cap_bytes: int) -> None:
         self._path = path
+        self._start = start
         self._cap_bytes = cap_bytes
         self._descriptor: int | None = None
         self._lock = threading.Lock()
@@ -113,6 +117,7 @@ class _File:
                 raise TooLargeError(
                     f"{self._path} is {status.st_size} bytes, exceeds cap {self._cap_bytes}"
                 )
+            os.lseek(self._descriptor, self._start, os.SEEK_SET)
         return self._descriptor
 
     def _release(self) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from muster.digest import Digest
 from muster.model.card import ModelDeploymentCard
+from muster.model.identity import FileRole
 
 __all__ = ["FetchProgress", "FetchState", "LeftOut", "ResolvedCard", "ResolvedFile"]
 
@@ -18,6 +19,7 @@ class FetchState(enum.StrEnum):
 
     CACHED = "cached"
     FETCHING = "fetching"
+    VERIFYING = "verifying"
     VERIFIED = "verified"
     FAILED = "failed"
 
@@ -26,19 +28,21 @@ class FetchProgress(msgspec.Struct, frozen=True, kw_only=True):
     """One step of one file.
 
     A file that was in the cache has one event, ``cached``. Any other has ``fetching`` at its
-    beginning and after each piece, then ``verified`` or ``failed``. ``total_bytes`` is the card's
-    word. ``seconds`` counts from the file's first event. ``place`` holds no secrets. ``required``
-    is false for extra files: they may fail without failing the card.
+    beginning and after each piece, ``verifying`` when all bytes are here, then ``verified`` or
+    ``failed``. ``total_bytes`` is the card's word. ``seconds`` counts from the file's first event.
+    ``place`` holds no secrets. Extra files may fail without failing the card. ``code`` and ``reason``
+    say why a file failed.
     """
 
     name: str
+    role: FileRole
     digest: Digest
     state: FetchState
     done_bytes: int
     total_bytes: int | None
     seconds: float
-    required: bool
     place: str = ""
+    code: str = ""
     reason: str = ""
 
 
@@ -49,7 +53,7 @@ class ResolvedFile(msgspec.Struct, frozen=True, kw_only=True):
     path: Path
     digest: Digest
     size_bytes: int
-    required: bool
+    role: FileRole
     fetched: bool
 
 
@@ -68,12 +72,12 @@ class ResolvedCard(msgspec.Struct, frozen=True, kw_only=True):
     ``card`` is the one that was asked for with every file's location replaced by a local path and
     without the extra files left out; ``mdcsum`` is that of the card asked for, which identifies the
     model. ``local_dir`` holds the files under their real names, for loaders that look for siblings;
-    it may hold other files too, if another program shares the cache, so prefer ``files``.
+    it is ``None`` when the disk could not be used: the files are in memory then.
     """
 
     card: ModelDeploymentCard
     mdcsum: str
-    local_dir: Path
+    local_dir: Path | None
     files: tuple[ResolvedFile, ...]
     left_out: tuple[LeftOut, ...]
     seconds: float
