@@ -140,8 +140,8 @@ class BlobStore:
         counts as granted, and nobody who ignores it does harm.
         """
         with contextlib.suppress(OSError):
-            make_private_directory(self._root, self._blobs)
-        return take_claim(self._blobs / f"{digest.hex}.claim", now=self._clock.wall())
+            make_private_directory(self._root, self._root / "claims")
+        return take_claim(self._root / "claims" / digest.hex, now=self._clock.wall())
 
     def make_room(self, needed_bytes: int) -> None:
         """See that ``needed_bytes`` more fit.

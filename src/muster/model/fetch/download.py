@@ -42,7 +42,7 @@ __all__ = ["Blob", "Download", "Sources", "StageFile"]
 
 _RESUMES = 3
 """How often one place that broke off is asked to go on."""
-_BUSY_ROUNDS = 10
+_BUSY_ROUNDS = 5
 """How often one place that is busy is asked again."""
 _LINES = 2
 
