@@ -24,7 +24,7 @@ from muster.model.white_space import trim
 if TYPE_CHECKING:
     from muster.model.card import ModelDeploymentCard
 
-__all__ = ["compute_mdcsum"]
+__all__ = ["compute_mdcsum", "compute_terms"]
 
 _CONTEXT_NAMES = {
     PromptContext.OAI_CHAT: "OaiChat",
@@ -51,6 +51,18 @@ def compute_mdcsum(card: ModelDeploymentCard) -> str:
     return hasher.hexdigest()
 
 
+def compute_terms(card: ModelDeploymentCard) -> str:
+    """The digest of all that must be equal besides name, source and files; 64 hexadecimal digits.
+
+    Ours alone: with a model's identity it tells whether two workers can serve together although they
+    were made from different directories or host their files differently.
+    """
+    hasher = blake3()
+    for piece in _terms(card):
+        hasher.update(piece)
+    return hasher.hexdigest()
+
+
 def _pieces(card: ModelDeploymentCard) -> Iterator[bytes]:
     yield card.display_name.encode()
     yield (card.source_path or "").encode()
@@ -60,6 +72,10 @@ def _pieces(card: ModelDeploymentCard) -> Iterator[bytes]:
     digests = (file.checksum.hex.encode() for file in card.extra_files)
     for name, digest in sorted(zip(extras, digests, strict=True)):
         yield name + b"\0" + digest
+    yield from _terms(card)
+
+
+def _terms(card: ModelDeploymentCard) -> Iterator[bytes]:
     if card.prompt_context is not None:
         names = (_CONTEXT_NAMES[context] for context in card.prompt_context)
         yield f"[{', '.join(names)}]".encode()

@@ -17,9 +17,10 @@ from muster.discovery.records import ModelRecord
 from muster.errors import MusterError
 from muster.model.card import ModelDeploymentCard
 from muster.model.catalog.admission import Admission
-from muster.model.catalog.cohort import Cohort
 from muster.model.catalog.decision import Decision, Refuse
 from muster.model.catalog.group import GroupKey, Member, name_in
+from muster.model.catalog.policy import CohortPolicy
+from muster.model.catalog.reason import Reason
 from muster.model.catalog.status import ModelState, ModelStatus
 
 __all__ = ["Catalog"]
@@ -39,6 +40,7 @@ class Catalog:
 
     Args:
         retry_max_s: Longest pause between builds of a cohort.
+        policy: How the card that serves a group is chosen.
         namespace: Look at this namespace only; ``None`` or empty means all.
         namespace_prefix: Look at namespaces that start so; wins over ``namespace``.
     """
@@ -47,10 +49,12 @@ class Catalog:
         self,
         *,
         retry_max_s: float,
+        policy: CohortPolicy | None = None,
         namespace: str | None = None,
         namespace_prefix: str | None = None,
     ) -> None:
         self._retry_max_s = retry_max_s
+        self._policy = policy or CohortPolicy()
         self._namespace = namespace or None
         self._namespace_prefix = namespace_prefix or None
         self._groups: dict[GroupKey, Admission] = {}
@@ -87,31 +91,35 @@ class Catalog:
         gone = [Change(key, None) for key in sorted(known - records.keys())]
         return self.apply([*gone, *(Change(key, records[key]) for key in sorted(records))])
 
-    def fetching(self, build_id: int, *, files_done: int, files_total: int) -> None:
-        """Note that a build has ``files_done`` of ``files_total`` files; a stale build is ignored."""
-        cohort = self._running(build_id)
-        if cohort is not None:
-            cohort.state = ModelState.FETCHING
-            cohort.files_done, cohort.files_total = files_done, files_total
+    def fetching(
+        self, build_id: int, *, files_done: int, files_total: int, verifying: bool = False
+    ) -> None:
+        """Note that a build has ``files_done`` of ``files_total`` files; a stale build is ignored.
+
+        Args:
+            build_id: Which.
+            files_done: Files that are settled.
+            files_total: Files of the card.
+            verifying: Whether all bytes are here and the last ones are being compared.
+        """
+        for group in self._groups.values():
+            group.fetching(
+                build_id, files_done=files_done, files_total=files_total, verifying=verifying
+            )
 
     def loading(self, build_id: int) -> None:
         """Note that a build has its files and loads them; a stale build is ignored."""
-        cohort = self._running(build_id)
-        if cohort is not None:
-            cohort.state = ModelState.LOADING
+        for group in self._groups.values():
+            group.loading(build_id)
 
     def built(self, build_id: int) -> list[Decision]:
         """A build succeeded: its group is served by its members as they are now.
 
         Returns:
-            ``Members``; nothing for a build that was dropped or replaced meanwhile: its result is
-            not to be used.
+            ``Members`` first; nothing for a build that was dropped or replaced meanwhile: its result
+            is not to be used.
         """
-        cohort = self._running(build_id)
-        if cohort is None:
-            return []
-        cohort.succeed()
-        return [cohort.announce()]
+        return [each for group in self._groups.values() for each in group.built(build_id)]
 
     def failed(self, build_id: int, *, code: str, message: str, now: float) -> None:
         """A build failed; it is due again after a pause, or at once if members changed meanwhile.
@@ -124,22 +132,19 @@ class Catalog:
             message: Why, for people; must hold no secrets.
             now: The time in seconds, on the clock that ``due`` is asked with.
         """
-        cohort = self._running(build_id)
-        if cohort is not None:
-            cohort.fail(code, message, now=now, retry_max_s=self._retry_max_s)
+        for group in self._groups.values():
+            group.failed(
+                build_id, code=code, message=message, now=now, retry_max_s=self._retry_max_s
+            )
 
     def due(self, now: float) -> list[Decision]:
         """Builds whose pause is over at ``now``."""
-        return [
-            group.build(cohort)
-            for group, cohort in self._active()
-            if cohort.retry_at is not None and cohort.retry_at <= now
-        ]
+        return [each for group in self._groups.values() for each in group.due(now)]
 
     def next_retry_at(self) -> float | None:
         """When ``due`` next has something; ``None`` if nothing waits."""
-        times = [cohort.retry_at for _, cohort in self._active() if cohort.retry_at is not None]
-        return min(times, default=None)
+        times = [group.next_retry_at() for group in self._groups.values()]
+        return min((time for time in times if time is not None), default=None)
 
     def status(self) -> list[ModelStatus]:
         """One entry a cohort and one an unreadable record, by model name, then group, then age."""
@@ -156,13 +161,6 @@ class Catalog:
         ]
         return sorted(entries, key=lambda entry: (entry.model, str(entry.group or "")))
 
-    def _active(self) -> list[tuple[Admission, Cohort]]:
-        return [(group, group.active) for group in self._groups.values() if group.active]
-
-    def _running(self, build_id: int) -> Cohort | None:
-        """The cohort a running build is for; ``None`` when it is over or was called off."""
-        return next((cohort for _, cohort in self._active() if cohort.build_id == build_id), None)
-
     def _put(self, key: str, value: bytes, touched: dict[GroupKey, None]) -> list[Decision]:
         model = ""
         try:
@@ -173,14 +171,13 @@ class Catalog:
                 return []
             model = name_in(record)
             card = ModelDeploymentCard.from_json_str(bytes(record.card_json))
-            mdcsum = card.mdcsum()
+            member = Member.of(key, record, card)
         except MusterError as error:
             return self._refuse(key, _Unreadable(model, error.code, error.message))
         except Exception as error:  # noqa: BLE001 - anybody's record must not end the catalog
             text = f"reading it broke: {type(error).__name__}: {error}"
-            return self._refuse(key, _Unreadable(model, "internal", text))
+            return self._refuse(key, _Unreadable(model, Reason.INTERNAL, text))
         self._unreadable.pop(key, None)
-        member = Member(key=key, instance_id=record.instance_id, mdcsum=mdcsum, card=card)
         self._join(GroupKey.of(record, card), member, touched)
         return []
 
@@ -200,7 +197,7 @@ class Catalog:
             self._remove(member.key, touched)
         self._group_of[member.key] = key
         if key not in self._groups:
-            self._groups[key] = Admission(key, self._next_build_id)
+            self._groups[key] = Admission(key, self._next_build_id, self._policy)
         self._groups[key].join(member)
         touched[key] = None
 

@@ -1,4 +1,4 @@
-"""The instances of a group that carry one and the same card, and how the build from it stands."""
+"""The instances of a group that can serve together, and how the build from their card stands."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ def retry_delay_s(attempt: int, max_s: float) -> float:
 
 @dataclasses.dataclass(slots=True, eq=False)
 class Cohort:
-    """State of one card within one group. Never empty while a group holds it.
+    """State of one card, or of cards with the same files and terms, within one group.
 
-    ``build_id`` is set while a build runs; ``retry_at`` while one is waited for.
+    Never empty while a group holds it. ``name`` is what its members have in common. ``build_id`` is
+    set while a build runs; ``retry_at`` while one is waited for. ``has_served`` tells a cohort that
+    once worked from one that never did.
     """
 
     group: GroupKey
-    mdcsum: str
+    name: str
     members: dict[str, Member] = dataclasses.field(default_factory=dict)
     state: ModelState = ModelState.SEEN
     build_id: int | None = None
@@ -34,7 +36,28 @@ class Cohort:
     message: str = ""
     files_done: int = 0
     files_total: int = 0
+    has_served: bool = False
     _built_from: dict[str, Member] = dataclasses.field(default_factory=dict)
+
+    @property
+    def mdcsum(self) -> str:
+        """The digest of the card it is built from, or would be."""
+        built = next(iter(self._built_from.values()), None)
+        member = built or next(iter(self.members.values()))
+        return member.mdcsum
+
+    @property
+    def identity(self) -> str:
+        """The identity of its files, if all its members say one; else empty."""
+        said = {member.identity for member in self.members.values()}
+        return str(next(iter(said))) if len(said) == 1 and None not in said else ""
+
+    def digests(self) -> set[str]:
+        """Every digest it may be pinned by: hexadecimal digits."""
+        found = {member.mdcsum for member in self.members.values()}
+        return found | {
+            member.identity.hex for member in self.members.values() if member.identity is not None
+        }
 
     def in_key_order(self) -> list[Member]:
         """The members, by key."""
@@ -52,20 +75,21 @@ class Cohort:
         """Begin a build. After each failure in a row another member comes first."""
         self.build_id, self.retry_at, self.state = build_id, None, ModelState.SEEN
         self.files_done = self.files_total = 0
-        self._built_from = dict(self.members)
         members = self.in_key_order()
         first = self.attempt % len(members)
+        members = [*members[first:], *members[:first]]
+        self._built_from = {member.key: member for member in members}
         return Build(
             build_id=build_id,
             group=self.group,
-            mdcsum=self.mdcsum,
-            members=(*members[first:], *members[:first]),
+            mdcsum=members[0].mdcsum,
+            members=tuple(members),
             attempt=self.attempt,
         )
 
     def succeed(self) -> None:
         """The build is done; the model is served."""
-        self.build_id, self.state = None, ModelState.SERVING
+        self.build_id, self.state, self.has_served = None, ModelState.SERVING, True
         self.attempt, self.code, self.message = 0, "", ""
 
     def fail(self, code: str, message: str, *, now: float, retry_max_s: float) -> None:
@@ -84,6 +108,7 @@ class Cohort:
             model=self.group.model,
             group=self.group,
             mdcsum=self.mdcsum,
+            identity=self.identity,
             state=self.state,
             code=self.code,
             message=self.message,

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
+from muster.digest import Digest
 from muster.discovery.records import ModelRecord
 from muster.model.card import ModelDeploymentCard
+from muster.model.extension import CardExtension
+from muster.model.mdcsum import compute_terms
 from muster.model.model_type import ModelType, WorkerType
 from muster.names import EndpointId
 
@@ -58,12 +61,35 @@ class GroupKey(msgspec.Struct, frozen=True, order=True, kw_only=True):
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """One record that could be read. Two are the same member with the same card if they are equal."""
+    """One record that could be read. Two are the same member with the same card if they are equal.
+
+    Attributes:
+        key: The record's key.
+        instance_id: Whose it is.
+        mdcsum: The card's digest.
+        identity: The identity of its files, if the card says it.
+        terms: The digest of what else must be equal; see ``compute_terms``.
+        card: The card.
+    """
 
     key: str
     instance_id: int
     mdcsum: str
+    identity: Digest | None
+    terms: str
     card: ModelDeploymentCard
+
+    @classmethod
+    def of(cls, key: str, record: ModelRecord, card: ModelDeploymentCard) -> Member:
+        """The member that a record under ``key`` makes."""
+        return cls(
+            key=key,
+            instance_id=record.instance_id,
+            mdcsum=card.mdcsum(),
+            identity=CardExtension.read(card.muster).identity,
+            terms=compute_terms(card),
+            card=card,
+        )
 
 
 class _Named(msgspec.Struct):

@@ -16,10 +16,27 @@ class ModelState(enum.StrEnum):
 
     SEEN = "seen"
     FETCHING = "fetching"
+    VERIFYING = "verifying"
     LOADING = "loading"
     SERVING = "serving"
     RETRYING = "retrying"
     REFUSED = "refused"
+
+    @property
+    def meaning(self) -> str:
+        """What it says, in a sentence."""
+        return _MEANINGS[self]
+
+
+_MEANINGS = {
+    ModelState.SEEN: "Its card has been read; nothing has been fetched yet.",
+    ModelState.FETCHING: "Its files are being fetched: so many of all are settled.",
+    ModelState.VERIFYING: "The last bytes are here and are compared with the card's digests.",
+    ModelState.LOADING: "All files are here; tokenizer and template are being loaded.",
+    ModelState.SERVING: "Requests for it are answered.",
+    ModelState.RETRYING: "The last attempt failed, for the reason given; another one follows.",
+    ModelState.REFUSED: "It is not served, for the reason given, and waiting will not change that.",
+}
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +53,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     message: str = ""
     group: GroupKey | None = None
     mdcsum: str | None = None
+    identity: str = ""
     keys: tuple[str, ...] = ()
     instance_ids: tuple[int, ...] = ()
     files_done: int = 0
