@@ -8,11 +8,15 @@ import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
-from muster.cli.reference import pages
+from muster import errors
+from muster.cli.main import cli
 from muster.config.setting import iter_settings
 from muster.config.settings import Settings
+from muster.model.catalog.reason import Reason
+from muster.model.catalog.status import ModelState
 
 ROOT = Path(__file__).resolve().parents[2]
 WRITTEN = sorted(
@@ -47,6 +51,21 @@ def _known_variables() -> set[str]:
     return {info.env for group in groups for _, info, _ in iter_settings(group)}
 
 
+def _commands(group: click.Group = cli, path: str = "muster") -> dict[str, set[str]]:
+    """Every command by its full name, with its options."""
+    context = click.Context(group)
+    found: dict[str, set[str]] = {path: {"--help", "--version"}}
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= _commands(command, f"{path} {name}")
+        found[f"{path} {name}"] = {
+            option for each in command.params for option in (*each.opts, *each.secondary_opts)
+        }
+    return found
+
+
 @pytest.mark.parametrize("page", WRITTEN)
 def test_every_relative_link_leads_somewhere(page: str) -> None:
     broken = []
@@ -68,14 +87,14 @@ def test_every_setting_a_page_names_exists(page: str) -> None:
 
 @pytest.mark.parametrize("page", [page for page in WRITTEN if page.startswith("docs/")])
 def test_every_option_of_ours_a_page_names_exists(page: str) -> None:
-    reference = pages()["cli.md"]
+    known = {option for options in _commands().values() for option in options}
     ours = [
         code
         for code in [*_CODE.findall(_text(page)), *_blocks(_text(page))]
         if code.startswith(("muster ", "--"))
     ]
     named = {option for code in ours for option in _OPTION.findall(code)}
-    assert not {option for option in named if option not in reference}
+    assert not named - known
 
 
 def _blocks(text: str) -> list[str]:
@@ -86,19 +105,34 @@ def _blocks(text: str) -> list[str]:
 
 @pytest.mark.parametrize("page", WRITTEN)
 def test_every_command_of_ours_a_page_names_exists(page: str) -> None:
-    reference = pages()["cli.md"]
+    known = _commands()
     commands = {
         match[1]
         for code in [*_CODE.findall(_text(page)), *_blocks(_text(page))]
         if (match := re.match(r"muster ((?:cache |model )?[a-z]+)\b", code))
     }
-    assert not {command for command in commands if f"muster {command}" not in reference}
+    assert not {command for command in commands if f"muster {command}" not in known}
 
 
 @pytest.mark.parametrize("page", WRITTEN)
 def test_every_file_of_the_repository_a_page_names_exists(page: str) -> None:
     named = set(_OUR_FILE.findall(_text(page)))
     assert not {path for path in named if not (ROOT / path).exists()}
+
+
+def test_the_concept_lists_every_state_in_order() -> None:
+    section = _text("docs/concepts/metadata.md").partition("## When it does not work")[2]
+    listed = re.findall(r"^\| `([a-z_]+)` \|", section.partition("\n## ")[0], re.MULTILINE)
+    assert listed == [state.value for state in ModelState]
+
+
+@pytest.mark.parametrize("page", WRITTEN)
+def test_every_reason_code_a_page_names_exists(page: str) -> None:
+    known = {reason.value for reason in Reason} | {
+        getattr(errors, name).code for name in errors.__all__
+    }
+    named = re.findall(r"reason\s+code\s+`([^`]+)`", _text(page))
+    assert not set(named) - known
 
 
 def test_the_index_names_every_page() -> None:
