@@ -50,7 +50,7 @@ class Histogram(Collector):
         documentation: One sentence.
         labels: Names of its labels.
         buckets: Upper bounds, ascending, without infinity.
-        registry: Registry that exposes it.
+        registry: Registry that exposes it; ``None`` if somebody else asks for it.
     """
 
     def __init__(
@@ -60,14 +60,15 @@ class Histogram(Collector):
         labels: Sequence[str] = (),
         *,
         buckets: Sequence[float],
-        registry: CollectorRegistry,
+        registry: CollectorRegistry | None,
     ) -> None:
         self._name = name
         self._documentation = documentation
         self._labels = tuple(labels)
         self._bounds = tuple(float(bound) for bound in buckets)
         self._children: dict[tuple[str, ...], HistogramChild] = {}
-        registry.register(self)
+        if registry is not None:
+            registry.register(self)
 
     def labels(self, *values: str) -> HistogramChild:
         """The child for these label values, made on first use."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +11,8 @@ import pytest
 
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.discovery.records import INSTANCES, Instance, Transport
-from muster.model.card import ModelDeploymentCard
 from muster.model.fetch.card_fetcher import CardFetcher
+from muster.model.fetch.replica import Replica
 from muster.model.fetch.resolved import FetchProgress, ResolvedCard
 from muster.model.model_type import ModelInput, WorkerType
 from muster.model.publish.register import register_model, unregister_model
@@ -169,12 +169,12 @@ class OddFetcher(CardFetcher):
 
     async def resolve(
         self,
-        card: ModelDeploymentCard,
+        replicas: Sequence[Replica],
         on_progress: Callable[[FetchProgress], None] | None = None,
     ) -> ResolvedCard:
-        if card.display_name == "odd":
+        if replicas[0].card.display_name == "odd":
             raise ZeroDivisionError("a mistake of ours")
-        return await super().resolve(card, on_progress)
+        return await super().resolve(replicas, on_progress)
 
 
 def test_a_mistake_of_ours_with_one_model_is_said_and_the_others_are_served(

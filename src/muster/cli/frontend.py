@@ -26,6 +26,32 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option("--namespace", help="Serve models of this namespace only.")
 @click.option("--namespace-prefix", help="Serve models of namespaces that start so.")
+@click.option(
+    "--require-model",
+    "required",
+    multiple=True,
+    metavar="NAME",
+    help="A model without which /health is 503; may be repeated.",
+)
+@click.option("--cohort-policy", help="Whose card serves when replicas differ: first or majority.")
+@click.option(
+    "--pin",
+    "pins",
+    multiple=True,
+    metavar="NAME=DIGEST",
+    help="The card (mdcsum or identity) that alone may serve a model; may be repeated.",
+)
+@click.option(
+    "--fetch-allow",
+    "allow",
+    multiple=True,
+    metavar="HOST",
+    help="A host or network to fetch files from besides the card's instance; may be repeated.",
+)
+@click.option(
+    "--fetch-root", "roots", multiple=True, type=click.Path(path_type=Path),
+    help="A directory under which a card's local paths are believed; may be repeated.",
+)  # fmt: skip
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Directory of the file cache.")
 @registry_options
 def command(
@@ -36,6 +62,11 @@ def command(
     model_path: Path | None,
     namespace: str | None,
     namespace_prefix: str | None,
+    required: tuple[str, ...],
+    cohort_policy: str | None,
+    pins: tuple[str, ...],
+    allow: tuple[str, ...],
+    roots: tuple[Path, ...],
     cache_dir: Path | None,
     discovery_backend: str | None,
     request_plane: str | None,
@@ -50,6 +81,11 @@ def command(
         http__model_path=model_path,
         http__namespace=namespace,
         http__namespace_prefix=namespace_prefix,
+        http__require_models=required or None,
+        http__cohort_policy=cohort_policy,
+        http__pins=pins or None,
+        fetch__allow=allow or None,
+        fetch__roots=roots or None,
         cache__directory=cache_dir,
         discovery__backend=discovery_backend,
         request_plane__plane=request_plane,

@@ -16,6 +16,10 @@ from muster import errors
 from muster.cli.main import cli
 from muster.config.setting import iter_settings
 from muster.config.settings import Settings
+from muster.frontend.file_table import FILE_STATES
+from muster.model.catalog.reason import Reason
+from muster.model.catalog.status import ModelState
+from muster.model.publish.harvest import LeftOutReason
 
 __all__ = ["pages"]
 
@@ -24,7 +28,12 @@ _NOTE = "<!-- Written by `make docs` from the code; edit that instead. -->\n\n"
 
 def pages() -> dict[str, str]:
     """The pages by file name."""
-    return {"cli.md": _cli(), "settings.md": _settings(), "errors.md": _errors()}
+    return {
+        "cli.md": _cli(),
+        "settings.md": _settings(),
+        "errors.md": _errors(),
+        "states.md": _states(),
+    }
 
 
 def _cli() -> str:
@@ -71,6 +80,29 @@ def _errors() -> str:
         kind = getattr(errors, name)
         meaning = (kind.__doc__ or "").splitlines()[0]
         parts.append(f"| `{name}` | `{kind.code}` | {meaning} |\n")
+    return "".join(parts)
+
+
+def _states() -> str:
+    intro = (
+        "What a frontend says of models, replicas and files: in `/health`, `GET /v1/muster/models`, "
+        "`muster ls`, `muster model why`, the log and the metric `muster_model_state`."
+    )
+    parts = [_NOTE, f"# States and reasons\n\n{intro}\n\n## Models and replicas\n\n"]
+    parts.append("| state | meaning |\n|---|---|\n")
+    parts += [f"| `{state}` | {state.meaning} |\n" for state in ModelState]
+    parts.append("\n## Files\n\n| state | meaning |\n|---|---|\n")
+    parts += [f"| `{state}` | {meaning} |\n" for state, meaning in FILE_STATES.items()]
+    parts.append(
+        "\n## Reasons\n\nWhy something is not served, or left out. The codes of "
+        "[errors](errors.md) are reasons, too.\n\n| code | meaning |\n|---|---|\n"
+    )
+    parts += [f"| `{reason}` | {reason.meaning} |\n" for reason in Reason]
+    parts.append(
+        "\n## What stays with a worker\n\nFiles of a model's directory that do not travel, as "
+        "`muster card` lists them.\n\n| reason | meaning |\n|---|---|\n"
+    )
+    parts += [f"| `{left.name.lower()}` | {left.value} |\n" for left in LeftOutReason]
     return "".join(parts)
 
 

@@ -52,7 +52,7 @@ def check_directory(
     manifest = contents.manifest
     staying = f", {len(manifest.left_out)} others stay" if manifest.left_out else ""
     yield _passed("card", f"{len(manifest.files)} files{staying}; identity {manifest.identity}")
-    yield from _load(contents.card, directory)
+    yield from _load(contents.card, _special_tokens(directory))
 
 
 def check_fetched(fetched: Fetched) -> Iterator[Check]:
@@ -83,20 +83,26 @@ def check_pack(path: str, scratch: Path) -> Iterator[Check]:
         return
     count = len(manifest.members())
     yield _passed("pack", f"{manifest.model}: {count} files; identity {manifest.identity}")
-    yield from _load(manifest.card.replace_files(lambda file: file.with_dir(directory)), directory)
+    card = manifest.card.replace_files(lambda file: file.with_dir(directory))
+    yield from _load(card, _special_tokens(directory))
+
+
+def _special_tokens(directory: Path) -> Path | None:
+    path = directory / "special_tokens_map.json"
+    return path if path.is_file() else None
 
 
 def _load_resolved(resolved: ResolvedCard) -> Iterator[Check]:
-    yield from _load(resolved.card, resolved.local_dir)
+    yield from _load(resolved.card, resolved.find_file("special_tokens_map.json"))
 
 
-def _load(card: ModelDeploymentCard, directory: Path) -> Iterator[Check]:
+def _load(card: ModelDeploymentCard, special_tokens_map: Path | None) -> Iterator[Check]:
     """Load what a frontend loads, and use it once."""
     from muster.llm.preprocessor import Preprocessor
 
     try:
         loaded = Preprocessor.load(
-            _model_files(card, directory), context_length=card.context_length
+            _model_files(card, special_tokens_map), context_length=card.context_length
         )
     except MusterError as error:
         yield failed("load", error)
@@ -120,7 +126,7 @@ def _use(loaded: Preprocessor) -> str:
     return f"a short chat takes {len(loaded.encode(prompt))} tokens"
 
 
-def _model_files(card: ModelDeploymentCard, directory: Path) -> ModelFiles:
+def _model_files(card: ModelDeploymentCard, special_tokens_map: Path | None) -> ModelFiles:
     from muster.errors import CardError
     from muster.llm.preprocessor import ModelFiles
 
@@ -146,7 +152,7 @@ def _model_files(card: ModelDeploymentCard, directory: Path) -> ModelFiles:
         tokenizer_config=tokenizer_config,
         chat_template=template,
         generation_config=generation,
-        directory=directory,
+        special_tokens_map=special_tokens_map,
     )
 
 

@@ -16,6 +16,7 @@ from muster.errors import CardError, ContentError, MusterError
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
 from muster.model.fetch.card_fetcher import CardFetcher
+from muster.model.fetch.replica import Replica
 from muster.model.fetch.resolved import LeftOut, ResolvedCard, ResolvedFile
 
 __all__ = [
@@ -102,4 +103,4 @@ async def _fetch_each(fetcher: CardFetcher, files: Sequence[CheckedFile]) -> Fet
 
 
 async def _resolve(fetcher: CardFetcher, card: ModelDeploymentCard) -> ResolvedCard:
-    return await fetcher.resolve(card)
+    return await fetcher.resolve([Replica(card=card)])

@@ -15,7 +15,7 @@ from muster.discovery.records import MODELS, ModelRecord
 from muster.errors import DiscoveryError, MusterError, SourceError
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
-from muster.model.fetch.source import redact
+from muster.model.fetch.place import redact
 from muster.runtime.metadata_answers import FILES_PATH
 from muster.runtime.metadata_registry import MetadataKey
 from muster.runtime.metadata_route import format_path

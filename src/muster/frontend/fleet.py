@@ -7,32 +7,46 @@ table as the catalog says. One model's trouble never waits for another's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterable, Sequence
-from functools import partial
 
 from muster.clock import SYSTEM_CLOCK, Clock
 from muster.discovery.base import Watch
 from muster.discovery.records import MODELS, Instance
-from muster.errors import DiscoveryError, MusterError
-from muster.frontend.model_build import BuildProgress, BuiltModel, build_model
+from muster.errors import DiscoveryError, MusterError, WorkerUnavailable
+from muster.frontend.build_notes import BuildNotes, OnModelProgress
+from muster.frontend.explain import explain
+from muster.frontend.file_table import FileTable
+from muster.frontend.journal import FleetJournal
+from muster.frontend.model_build import BuiltModel, build_model
 from muster.frontend.model_route import GroupRoute
 from muster.frontend.model_table import ModelStatus, ModelTable
+from muster.frontend.replicas import replicas_of
+from muster.frontend.report import FileReport, FleetReport
 from muster.frontend.served_model import Generate, ServedModel
 from muster.frontend.variants import Variants
 from muster.log import facts
 from muster.model.catalog.catalog import Catalog
 from muster.model.catalog.decision import Build, Decision, Drop, Members, Refuse
 from muster.model.catalog.group import GroupKey
+from muster.model.catalog.policy import CohortPolicy
+from muster.model.catalog.reason import Reason
 from muster.model.catalog.status import ModelState
+from muster.model.catalog.status import ModelStatus as CardStatus
 from muster.model.fetch.card_fetcher import CardFetcher
+from muster.model.fetch.replica import Replica
 from muster.model.model_type import ModelType
-from muster.runtime import DistributedRuntime, RouterMode
+from muster.runtime import Client, DistributedRuntime, RouterMode
 from muster.tasks import TaskOwner
 
 __all__ = ["Fleet"]
 
 logger = logging.getLogger(__name__)
+
+_INSTANCE_S = 1.0
+"""How long a build waits for an instance that is not in the registry yet; cards may come first."""
+_LATE_INSTANCE_S = 600.0
 
 
 class Fleet:
@@ -42,18 +56,30 @@ class Fleet:
         runtime: The frontend's runtime: its registry and its way to workers.
         fetcher: Fetches cards' files.
         clock: Where the time comes from.
+        on_progress: Told each step of each file.
+
+    Raises:
+        ConfigError: The policy's settings make no sense.
     """
 
     def __init__(
-        self, runtime: DistributedRuntime, fetcher: CardFetcher, *, clock: Clock = SYSTEM_CLOCK
+        self,
+        runtime: DistributedRuntime,
+        fetcher: CardFetcher,
+        *,
+        clock: Clock = SYSTEM_CLOCK,
+        on_progress: OnModelProgress | None = None,
     ) -> None:
         http = runtime.settings.http
         self._runtime = runtime
         self._fetcher = fetcher
         self._clock = clock
         self._mode = RouterMode(http.router_mode)
+        self._on_progress = on_progress
+        self._policy = CohortPolicy.parse(http.cohort_policy, http.pins)
         self._catalog = Catalog(
             retry_max_s=runtime.settings.fetch.retry_max_s,
+            policy=self._policy,
             namespace=http.namespace,
             namespace_prefix=http.namespace_prefix,
         )
@@ -62,9 +88,15 @@ class Fleet:
         self._groups: dict[GroupKey, GroupRoute] = {}
         self._tasks = TaskOwner("fleet")
         self._wake = asyncio.Event()
+        self._files: dict[tuple[GroupKey, str], FileTable] = {}
         self._stale = ""
+        self._read_at: float | None = None
+        self.journal = FleetJournal(clock, self._catalog.status)
         self.table = ModelTable(
-            unserved=self._unserved, instances=self._instances, trouble=self._trouble
+            unserved=self._unserved,
+            instances=self._instances,
+            trouble=self._trouble,
+            report=self.report,
         )
 
     # -- watching ----------------------------------------------------------------------------
@@ -87,10 +119,12 @@ class Fleet:
                 async with self._runtime.discovery.watch(MODELS) as watch:
                     self._carry_out(self._catalog.sync(watch.snapshot))
                     self._stale = ""
+                    self._read_at = None
                     await self._follow(watch)
             except DiscoveryError as error:
                 if not self._stale:
                     logger.warning("the registry cannot be read: %s", error)
+                    self._read_at = self._clock.wall()
                 self._stale = error.message
             await asyncio.sleep(1.0)
 
@@ -122,15 +156,8 @@ class Fleet:
                 case Members():
                     self._set_members(decision)
                 case Refuse():
-                    logger.error(
-                        "model refused",
-                        extra=facts(
-                            model=decision.model,
-                            key=decision.key,
-                            code=decision.code,
-                            reason=decision.message,
-                        ),
-                    )
+                    pass  # the journal says it, with everything else that has changed
+        self.journal.observe()
 
     def _start(self, build: Build) -> None:
         running = self._builds.pop(build.group, None)
@@ -144,6 +171,8 @@ class Fleet:
         if running is not None:
             running.cancel()
         self._groups.pop(drop.group, None)
+        for key in [key for key in self._files if key[0] == drop.group]:
+            del self._files[key]
         name = drop.group.model
         variants = self._variants.get(name)
         if variants is None:
@@ -164,17 +193,25 @@ class Fleet:
     # -- building ----------------------------------------------------------------------------
 
     async def _build(self, build: Build) -> None:
+        files = self._files[build.group, build.mdcsum] = FileTable(build.members[0].card)
+        notes = BuildNotes(build, files, self._catalog, self.journal, self._on_progress)
+        replicas: list[Replica] = []
+        client: Client | None = None
         try:
-            built = await build_model(build, self._fetcher, partial(self._note, build))
             client = await self._runtime.client_of(build.group.endpoint_id, self._mode)
+            replicas = await self._find_replicas(build, client)
+            built = await build_model(replicas, self._fetcher, notes)
             self.table.check(build.group.model)
         except MusterError as error:
-            self._failed(build, error.code, error.message)
+            message = f"{error.message}; {error.hint}" if error.hint else error.message
+            self._failed(build, error.code, message)
+            if client is not None and not any(replica.host for replica in replicas):
+                self._tasks.start(self._hurry_when_seen(build, client), name="wait for an instance")
             return
         except Exception as error:
             # A mistake of ours with one model's files must not take the other models along.
             logger.exception("building a model broke", extra=facts(model=build.group.model))
-            self._failed(build, "internal", f"{type(error).__name__}: {error}")
+            self._failed(build, Reason.INTERNAL, f"{type(error).__name__}: {error}")
             return
         decisions = self._catalog.built(build.build_id)
         if decisions:
@@ -185,24 +222,26 @@ class Fleet:
             self._carry_out(decisions)
             self._serve(build, built, route)
 
-    def _note(self, build: Build, progress: BuildProgress) -> None:
-        if progress.loading:
-            self._catalog.loading(build.build_id)
-        else:
-            self._catalog.fetching(
-                build.build_id, files_done=progress.files_done, files_total=progress.files_total
-            )
+    async def _find_replicas(self, build: Build, client: Client) -> list[Replica]:
+        """The build's members, with where their instances are; waits a little if none is known."""
+        ids = {member.instance_id for member in build.members}
+        if ids.isdisjoint(client.instance_ids()):
+            with contextlib.suppress(WorkerUnavailable):
+                await client.wait_for_instances(_INSTANCE_S)
+        return replicas_of(build.members, client.instances(), client.free())
+
+    async def _hurry_when_seen(self, build: Build, client: Client) -> None:
+        """Try again at once when an instance of the endpoint appears."""
+        with contextlib.suppress(WorkerUnavailable):
+            await client.wait_for_instances(_LATE_INSTANCE_S)
+            self._catalog.hurry(build.group, self._clock.monotonic())
+            self._wake.set()
 
     def _failed(self, build: Build, code: str, message: str) -> None:
         now = self._clock.monotonic()
         self._catalog.failed(build.build_id, code=code, message=message, now=now)
+        self.journal.observe()
         self._wake.set()
-        logger.warning(
-            "model cannot be served; will try again",
-            extra=facts(
-                model=build.group.model, attempt=build.attempt + 1, code=code, reason=message
-            ),
-        )
 
     def _serve(self, build: Build, built: BuiltModel, route: GroupRoute) -> None:
         name, card, preprocessor = build.group.model, built.card, built.preprocessor
@@ -223,6 +262,7 @@ class Fleet:
             )
 
         variants = self._variants.setdefault(name, Variants())
+        variants.drop(build.group)  # a challenger takes the place of the card that served
         variants.put(build.group, route, build.mdcsum, served)
         self.table.add(variants.entry)
         logger.info(
@@ -254,6 +294,31 @@ class Fleet:
                 )
             )
         return found
+
+    def report(self) -> FleetReport:
+        """Everything known of every model and replica; ``status`` is for who judges to say."""
+        models = explain(
+            self._catalog.status(),
+            now=self._clock.monotonic(),
+            since=self.journal.since,
+            files=self._files_of,
+            instances=self._instances(),
+        )
+        pinned = " with pins" if self._policy.pins else ""
+        return FleetReport(
+            status="",
+            policy=f"{self._policy.rule}{pinned}",
+            stale_since=self._read_at,
+            models=models,
+        )
+
+    def _files_of(self, status: CardStatus) -> tuple[FileReport, ...]:
+        if status.group is None:
+            return ()
+        table = self._files.get((status.group, status.mdcsum or ""))
+        if table is None and status.members:
+            table = FileTable(status.members[0].card)
+        return table.reports() if table is not None else ()
 
     def refusals(self) -> list[ModelStatus]:
         """Cards and records that are not served though others of their name may be, and why."""

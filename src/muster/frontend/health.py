@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection, Sequence
+from typing import Any, NamedTuple
 
 import msgspec
 
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelStatus, ModelTable
 
-__all__ = ["HealthRoutes", "HealthState"]
+__all__ = ["HealthRoutes", "HealthState", "Verdict", "judge"]
 
 _DRAINING = b'{"status":"not_ready","stage":"draining","message":"Service is not ready"}'
 _LIVE = b'{"status":"live","message":"Service is live"}'
@@ -23,6 +24,38 @@ class HealthReply(msgspec.Struct, frozen=True, omit_defaults=True):
     instances: list[dict[str, Any]]  # the seven-field object of Instance.to_builtins
     models: list[ModelStatus]
     message: str = ""
+
+
+class Verdict(NamedTuple):
+    """The word of ``/health``, and why it is not ``healthy``."""
+
+    status: str
+    message: str
+
+
+def judge(
+    served: Collection[str], unserved: Sequence[ModelStatus], required: Sequence[str], trouble: str
+) -> Verdict:
+    """``healthy``; ``degraded`` while something registered is not served; else ``unavailable``.
+
+    ``unavailable``, which is 503, only if nothing at all is served of what is registered, or a model
+    that somebody requires is not: one bad card must not take a frontend out of rotation.
+
+    Args:
+        served: Names and aliases that are served.
+        unserved: What is registered and not served.
+        required: Names without which this frontend is of no use.
+        trouble: Why there may be models nobody here knows of; empty if there is no such reason.
+    """
+    missing = [name for name in required if name not in served]
+    reasons = [f"{name!r} is required and not served" for name in missing]
+    if trouble:
+        reasons.append(trouble)
+    reasons += [_explain(one) for one in unserved]
+    if not reasons:
+        return Verdict("healthy", "")
+    usable = bool(served) and not missing
+    return Verdict("degraded" if usable else "unavailable", "; ".join(reasons))
 
 
 class HealthState:
@@ -40,11 +73,15 @@ class HealthRoutes:
     Args:
         table: The models.
         state: Whether the frontend is draining.
+        required: Models without which ``/health`` is 503.
     """
 
-    def __init__(self, table: ModelTable, state: HealthState) -> None:
+    def __init__(
+        self, table: ModelTable, state: HealthState, *, required: Sequence[str] = ()
+    ) -> None:
         self._table = table
         self._state = state
+        self._required = required
 
     async def live(self, exchange: Exchange) -> None:
         """200 while the process takes requests, 503 while it drains."""
@@ -62,21 +99,27 @@ class HealthRoutes:
         status = 503 if reply.status == "unavailable" else 200
         exchange.respond(status, msgspec.json.encode(reply))
 
+    async def models(self, exchange: Exchange) -> None:
+        """``GET /v1/muster/models``: what has become of every model and replica; see ``FleetReport``."""
+        verdict = self._verdict()
+        report = msgspec.structs.replace(
+            self._table.report(), status=verdict.status, message=verdict.message
+        )
+        exchange.respond(200, msgspec.json.encode(report))
+
+    def _verdict(self) -> Verdict:
+        served = {name for name, _ in self._table.names()}
+        return judge(served, self._table.unserved(), self._required, self._table.trouble())
+
     def _judge(self) -> HealthReply:
-        served = self._table.models()
-        unserved = self._table.unserved()
         instances = sorted(self._table.instances())
-        reasons = [_explain(one) for one in unserved]
-        trouble = self._table.trouble()
-        if trouble:
-            reasons.insert(0, trouble)
-        status = "degraded" if served else "unavailable"
+        verdict = self._verdict()
         return HealthReply(
-            status=status if reasons else "healthy",
+            status=verdict.status,
             endpoints=list(dict.fromkeys(one.endpoint_id.url for one in instances)),
             instances=[one.to_builtins() for one in instances],
             models=list(self._table.statuses()),
-            message="; ".join(reasons),
+            message=verdict.message,
         )
 
 

@@ -4,56 +4,61 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 
-from muster.errors import CardError, ContentError
+from muster.errors import CardError
 from muster.llm.preprocessor import ModelFiles, Preprocessor
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
-from muster.model.catalog.decision import Build
-from muster.model.catalog.group import Member
 from muster.model.fetch.card_fetcher import CardFetcher
+from muster.model.fetch.replica import Replica
 from muster.model.fetch.resolved import FetchProgress, FetchState, ResolvedCard
 from muster.model.model_type import ModelInput, ModelType
 
-__all__ = ["BuildProgress", "BuiltModel", "build_model"]
+__all__ = ["BuildWatcher", "BuiltModel", "build_model"]
 
 logger = logging.getLogger(__name__)
 
 
-class BuildProgress(msgspec.Struct, frozen=True):
-    """How far a build is: so many of its files are settled; with all of them there, it loads."""
+class BuildWatcher(Protocol):
+    """Is told how a build gets on; on the event loop."""
 
-    files_done: int
-    files_total: int
-    loading: bool = False
+    def file_moved(self, progress: FetchProgress) -> None:
+        """A file is a step further."""
+        ...
+
+    def files_here(self, resolved: ResolvedCard) -> None:
+        """All files are here that will be; they are being loaded."""
+        ...
 
 
 class BuiltModel(msgspec.Struct, frozen=True):
-    """A card and what was loaded from its files."""
+    """A card, its files, and what was loaded from them."""
 
     card: ModelDeploymentCard
+    resolved: ResolvedCard
     preprocessor: Preprocessor
 
 
 async def build_model(
-    build: Build, fetcher: CardFetcher, note: Callable[[BuildProgress], None]
+    replicas: Sequence[Replica], fetcher: CardFetcher, watcher: BuildWatcher
 ) -> BuiltModel:
-    """Fetch the card's files from the first member that gives them, and load them off the loop.
+    """Fetch the first replica's files from whichever replica gives them, and load them off the loop.
 
     Args:
-        build: What to build.
+        replicas: The group's members; at least one.
         fetcher: Fetches and verifies.
-        note: Called on the event loop as the build gets on.
+        watcher: Told how it gets on.
 
     Raises:
         CardError: Nothing can be served from this card, or one of its files makes no sense.
-        ContentError: No member's files can be had; says why the first one's cannot.
+        ContentError: A file that must be there cannot be had from anybody.
     """
-    card = build.members[0].card
+    card = replicas[0].card
     if card.model_input is not ModelInput.Tokens:
         raise CardError(
             f"workers that take {card.model_input.name} are not served by this version",
@@ -61,45 +66,17 @@ async def build_model(
         )
     if not card.model_type & (ModelType.Chat | ModelType.Completions):
         raise CardError(f"no surface served here: {card.model_type or 'none'}")
-    resolved = await _resolve(build, fetcher, note)
-    total = sum(1 for _ in resolved.card.iter_metadata_files())
-    note(BuildProgress(total, total, loading=True))
+
+    def progressed(progress: FetchProgress) -> None:
+        _log(card.display_name, progress)
+        watcher.file_moved(progress)
+
+    resolved = await fetcher.resolve(replicas, progressed)
+    watcher.files_here(resolved)
     preprocessor = await asyncio.to_thread(
         Preprocessor.load, _files(resolved), context_length=card.context_length
     )
-    return BuiltModel(card, preprocessor)
-
-
-async def _resolve(
-    build: Build, fetcher: CardFetcher, note: Callable[[BuildProgress], None]
-) -> ResolvedCard:
-    failure: ContentError | None = None
-    for member in build.members:
-        try:
-            return await _resolve_from(build.group.model, member, fetcher, note)
-        except ContentError as error:
-            failure = failure or error
-            logger.info(
-                "a replica's files cannot be had; trying the next",
-                extra=facts(model=build.group.model, key=member.key, reason=error.message),
-            )
-    assert failure is not None  # noqa: S101 - a build has members
-    raise failure
-
-
-async def _resolve_from(
-    model: str, member: Member, fetcher: CardFetcher, note: Callable[[BuildProgress], None]
-) -> ResolvedCard:
-    done: set[str] = set()
-    total = sum(1 for _ in member.card.iter_metadata_files())
-
-    def progressed(progress: FetchProgress) -> None:
-        _log(model, progress)
-        if progress.state is not FetchState.FETCHING:
-            done.add(progress.name)
-        note(BuildProgress(len(done), total))
-
-    return await fetcher.resolve(member.card, progressed)
+    return BuiltModel(card, resolved, preprocessor)
 
 
 def _files(resolved: ResolvedCard) -> ModelFiles:
@@ -121,12 +98,12 @@ def _files(resolved: ResolvedCard) -> ModelFiles:
         tokenizer_config=path(card.prompt_formatter),
         chat_template=path(card.chat_template_file),
         generation_config=path(card.gen_config),
-        directory=resolved.local_dir,
+        special_tokens_map=resolved.find_file("special_tokens_map.json"),
     )
 
 
 def _log(model: str, progress: FetchProgress) -> None:
-    if progress.state is FetchState.FETCHING:
+    if progress.state in (FetchState.FETCHING, FetchState.VERIFYING):
         return
     values = {
         "model": model,
@@ -137,6 +114,8 @@ def _log(model: str, progress: FetchProgress) -> None:
         "place": progress.place,
     }
     if progress.state is FetchState.FAILED:
-        logger.warning("file not fetched", extra=facts(**values, reason=progress.reason))
+        logger.warning(
+            "file not fetched", extra=facts(**values, code=progress.code, reason=progress.reason)
+        )
     else:
         logger.info("file %s", progress.state.value, extra=facts(**values))

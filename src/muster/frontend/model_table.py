@@ -13,6 +13,7 @@ import msgspec
 from muster.discovery.records import Instance
 from muster.errors import ConflictError
 from muster.frontend.api_error import model_not_found, model_not_served
+from muster.frontend.report import FleetReport
 from muster.frontend.served_model import ServedModel
 
 __all__ = ["ModelStatus", "ModelTable"]
@@ -45,6 +46,10 @@ def _no_instances() -> Sequence[Instance]:
     return ()
 
 
+def _no_report() -> FleetReport:
+    return FleetReport(status="")
+
+
 class ModelTable:
     """The models of one frontend.
 
@@ -53,6 +58,7 @@ class ModelTable:
         instances: Gives all instances in sight, for ``/health``.
         trouble: Says why there may be models that nobody here knows of; empty if there is no such
             reason.
+        report: Gives everything known of every model and replica.
     """
 
     def __init__(
@@ -61,8 +67,10 @@ class ModelTable:
         unserved: Callable[[], Sequence[ModelStatus]] = _none,
         instances: Callable[[], Sequence[Instance]] = _no_instances,
         trouble: Callable[[], str] = str,
+        report: Callable[[], FleetReport] = _no_report,
     ) -> None:
         self.trouble = trouble
+        self.report = report
         self._unserved = unserved
         self._instances = instances
         self._models: dict[str, ServedModel] = {}

@@ -3,40 +3,70 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry
 
 from muster.config.settings import Settings
 from muster.content.location import cache_root
 from muster.content.store import BlobStore
+from muster.errors import StoreError
+from muster.frontend.build_notes import OnModelProgress
 from muster.frontend.fleet import Fleet
 from muster.frontend.server import Frontend
 from muster.model.fetch.card_fetcher import CardFetcher
+from muster.model.publish.hub_cache import hub_cache_root
 from muster.runtime import DistributedRuntime
 
 __all__ = ["serve_frontend"]
 
+logger = logging.getLogger(__name__)
+
 
 async def serve_frontend(
-    settings: Settings, environ: Mapping[str, str], on_ready: Callable[[Frontend], None]
+    settings: Settings,
+    environ: Mapping[str, str],
+    on_ready: Callable[[Frontend], None],
+    on_progress: OnModelProgress | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered and end.
+
+    A cache that cannot be used is no reason not to start: files are then kept in memory.
 
     Args:
         settings: All settings.
         environ: Where the cache's place is looked up if no setting says it.
         on_ready: Called once it listens.
+        on_progress: Told each step of each file that is fetched.
 
     Raises:
         MusterError: What kept it from serving.
     """
-    store = BlobStore(cache_root(settings.cache, environ))
-    await asyncio.to_thread(store.prepare)
+    store = BlobStore(
+        cache_root(settings.cache, environ), min_free_bytes=settings.cache.min_free_bytes
+    )
+    try:
+        await asyncio.to_thread(store.prepare)
+    except StoreError as error:
+        logger.warning(
+            "the cache cannot be used; files are kept in memory: %s", error.diagnostics()
+        )
+    hub = hub_cache_root(settings.metadata.hub_cache, settings.metadata.hf_home)
     async with (
         DistributedRuntime(settings=settings) as runtime,
-        CardFetcher(store, settings.fetch, model_path=settings.http.model_path) as fetcher,
+        CardFetcher(
+            store,
+            settings.fetch,
+            model_path=settings.http.model_path,
+            token=settings.metadata.token,
+            hub_roots=() if hub is None else (hub,),
+        ) as fetcher,
     ):
-        fleet = Fleet(runtime, fetcher)
-        frontend = Frontend(settings.http, fleet.table)
+        fleet = Fleet(runtime, fetcher, on_progress=on_progress)
+        metrics = CollectorRegistry()
+        metrics.register(fleet.journal)
+        frontend = Frontend(settings.http, fleet.table, registry=metrics)
         await frontend.start()
 
         async def drain() -> None:

@@ -28,7 +28,7 @@ __all__ = ["Frontend"]
 
 logger = logging.getLogger(__name__)
 
-_WHILE_DRAINING = frozenset({"/health", "/live", "/metrics"})
+_WHILE_DRAINING = frozenset({"/health", "/live", "/metrics", "/v1/muster/models"})
 _REFUSALS = {
     400: "bad_request",
     405: "method_not_allowed",
@@ -67,7 +67,7 @@ class Frontend:
 
     def _make_routes(self, table: ModelTable) -> RouteTable:
         metrics = FrontendMetrics(self._registry, table)
-        health = HealthRoutes(table, self._state)
+        health = HealthRoutes(table, self._state, required=self._settings.require_models)
         models = ModelRoutes(table)
         routes = RouteTable()
         routes.add(
@@ -80,6 +80,7 @@ class Frontend:
         routes.add("GET", "/v1/models/*", models.one)
         routes.add("GET", "/health", health.health)
         routes.add("GET", "/live", health.live)
+        routes.add("GET", "/v1/muster/models", health.models)
         routes.add("GET", "/metrics", self._metrics)
         return routes
 

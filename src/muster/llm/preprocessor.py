@@ -40,8 +40,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
         chat_template: chat_template.jinja, chat_template.json or a custom template; overrides the
             one in tokenizer_config.json.
         generation_config: generation_config.json.
-        directory: Where siblings that have no slot of their own are looked for by name:
-            special_tokens_map.json.
+        special_tokens_map: special_tokens_map.json.
     """
 
     tokenizer: Path
@@ -49,7 +48,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     tokenizer_config: Path | None = None
     chat_template: Path | None = None
     generation_config: Path | None = None
-    directory: Path | None = None
+    special_tokens_map: Path | None = None
 
     @classmethod
     def of_directory(cls, directory: Path, *, custom_template: Path | None = None) -> ModelFiles:
@@ -71,7 +70,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
             tokenizer_config=find("tokenizer_config.json"),
             chat_template=custom_template or find("chat_template.jinja", "chat_template.json"),
             generation_config=find("generation_config.json"),
-            directory=directory,
+            special_tokens_map=find("special_tokens_map.json"),
         )
 
 
@@ -119,7 +118,7 @@ class Preprocessor:
             CardError: If one cannot be read or makes no sense; the message says which.
         """
         tokenizer_config = _read(files.tokenizer_config)
-        special_tokens_map = _read(_sibling(files.directory, "special_tokens_map.json"))
+        special_tokens_map = _read(files.special_tokens_map)
         added = tokenizer_config.get("added_tokens_decoder")
         tokenizer = Tokenizer.load(
             files.tokenizer, added_tokens=added if isinstance(added, dict) else None
@@ -203,11 +202,6 @@ def _prompt_encoder(tokenizer: Tokenizer, sources: dict[str, str]) -> PromptEnco
 
 def _read(path: Path | None) -> dict[str, Any]:
     return {} if path is None else read_json_object(path)
-
-
-def _sibling(directory: Path | None, name: str) -> Path | None:
-    path = None if directory is None else directory / name
-    return path if path is not None and path.is_file() else None
 
 
 def _load_template(

@@ -139,7 +139,9 @@ async def frontend(
         loopback_settings(),
         http=HttpSettings(host="127.0.0.1", port=0, drain_timeout_s=1.0, **http),
         cache=CacheSettings(directory=tmp_path / "cache"),
-        fetch=FetchSettings(retry_max_s=0.1, connect_timeout_s=2.0, card_timeout_s=10.0),
+        fetch=FetchSettings(
+            retry_max_s=0.1, connect_timeout_s=2.0, card_timeout_s=10.0, allow=("127.0.0.1",)
+        ),
     )
     store = BlobStore(tmp_path / "cache")
     store.prepare()

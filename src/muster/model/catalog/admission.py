@@ -121,6 +121,12 @@ class Admission:
         if cohort is not None:
             cohort.fail(code, message, now=now, retry_max_s=retry_max_s)
 
+    def hurry(self, now: float) -> None:
+        """Let a build that is waited for be due at ``now``."""
+        for cohort in self._contenders():
+            if cohort.retry_at is not None:
+                cohort.retry_at = min(cohort.retry_at, now)
+
     def due(self, now: float) -> list[Decision]:
         """Builds whose pause is over, after a cohort that cannot be built has let the next one try."""
         decisions: list[Decision] = []

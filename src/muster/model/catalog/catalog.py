@@ -137,6 +137,11 @@ class Catalog:
                 build_id, code=code, message=message, now=now, retry_max_s=self._retry_max_s
             )
 
+    def hurry(self, group: GroupKey, now: float) -> None:
+        """What a group's next build waited for has come: it is due at ``now``."""
+        if group in self._groups:
+            self._groups[group].hurry(now)
+
     def due(self, now: float) -> list[Decision]:
         """Builds whose pause is over at ``now``."""
         return [each for group in self._groups.values() for each in group.due(now)]

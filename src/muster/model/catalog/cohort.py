@@ -113,6 +113,7 @@ class Cohort:
             code=self.code,
             message=self.message,
             keys=tuple(sorted(self.members)),
+            members=tuple(self.in_key_order()),
             instance_ids=self.instance_ids(),
             files_done=self.files_done,
             files_total=self.files_total,

@@ -6,7 +6,7 @@ import enum
 
 import msgspec
 
-from muster.model.catalog.group import GroupKey
+from muster.model.catalog.group import GroupKey, Member
 
 __all__ = ["ModelState", "ModelStatus"]
 
@@ -55,6 +55,7 @@ class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
     mdcsum: str | None = None
     identity: str = ""
     keys: tuple[str, ...] = ()
+    members: tuple[Member, ...] = ()
     instance_ids: tuple[int, ...] = ()
     files_done: int = 0
     files_total: int = 0

@@ -160,15 +160,14 @@ def _on_hub(file: CheckedFile, around: Surroundings) -> Iterator[Candidate]:
     url = redact(file.url or "")
     repository, _, _ = url.removeprefix("hf://").rpartition("/")
     name = file_name(file)
-    owner, slash, model = repository.partition("/")
-    if not slash or "/" in model or {owner, model} & {"", ".", ".."}:
+    parts = repository.split("/")
+    if len(parts) > 2 or {*parts} & {"", ".", ".."}:
         raise SourceError(f"{url} names no file of a hub's repository: hf://OWNER/MODEL/FILE")
     for root in around.hub_roots:
         yield _candidate(HubCachePlace(root, repository, name), "hub_cache", trusted=True)
     if around.hub_url is not None:
-        quoted = "/".join(
-            urllib.parse.quote(part) for part in (owner, model, "resolve", "main", name)
-        )
+        path = (*parts, "resolve", "main", name)
+        quoted = "/".join(urllib.parse.quote(part, safe="") for part in path)
         place = HttpPlace(f"{around.hub_url.rstrip('/')}/{quoted}", HttpKind.HUB)
         yield _candidate(place, "hub", trusted=True)
     elif not around.hub_roots and around.model_path is None:

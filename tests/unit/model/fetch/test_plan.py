@@ -1,6 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from muster.config.settings import FetchSettings
 from muster.digest import Digest
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
@@ -31,7 +32,7 @@ def test_a_name_means_one_file_slots_come_first_and_nothing_is_forgotten(
         chat_template_file=Slot(SlotKind.HF_CHAT_TEMPLATE, _template, is_custom=True),
         extra_files=tuple(extra),
     )
-    plan = plan_fetch(card)
+    plan = plan_fetch(card, FetchSettings())
     assert [each.file for each in plan.files[:2]] == [_config, _template]
     assert [each.required for each in plan.files] == [True] * 2 + [False] * (len(plan.files) - 2)
     assert [each.linked for each in plan.files] == [True, False] + [True] * (len(plan.files) - 2)

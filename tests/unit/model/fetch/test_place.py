@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 
 from muster.content.name import check_file_name
 from muster.digest import Digest
-from muster.errors import ContentError, SourceError
+from muster.errors import ContentError
 from muster.model.checked_file import CheckedFile
-from muster.model.fetch.source import HttpPlace, LocalPlace, file_name, places, redact
+from muster.model.fetch.place import HttpPlace, LocalPlace, file_name, redact
 
 DIGEST = Digest.of(b"")
 
@@ -62,45 +62,6 @@ def test_no_url_gives_an_unsafe_name(segment: str) -> None:
     assert check_file_name(name) == name
 
 
-def test_a_url_or_path_of_this_host_is_the_only_place_without_a_model_path() -> None:
-    assert places(at("http://h/a"), model_path=None) == (HttpPlace("http://h/a"),)
-    assert places(at("https://h/a"), model_path=None) == (HttpPlace("https://h/a"),)
-    assert places(at("/m/a"), model_path=None) == (LocalPlace(Path("/m/a")),)
-    assert places(at("file:///m/a%20b"), model_path=None) == (LocalPlace(Path("/m/a b")),)
-
-
-def test_the_model_path_comes_after_the_cards_own_place() -> None:
-    overlay = LocalPlace(Path("/o/a b"))
-    model_path = Path("/o")
-    assert places(at("http://h/a%20b"), model_path=model_path) == (
-        HttpPlace("http://h/a%20b"),
-        overlay,
-    )
-    assert places(at("/m/a b"), model_path=model_path) == (LocalPlace(Path("/m/a b")), overlay)
-    for location in ("hf://Org/M/a%20b", "mx://h/a%20b", "relative/a b", "file://host/a%20b"):
-        assert places(at(location), model_path=model_path) == (overlay,)
-
-
-@pytest.mark.parametrize(
-    ("location", "words", "hint"),
-    [
-        ("hf://Org/M/a", "unsupported scheme 'hf': hf://Org/M/a", "DYN_SELF_HOST_METADATA"),
-        ("mx://user:secret@h/a?secret", "unsupported scheme 'mx': mx://h/a", "--model-path"),
-        ("c:\\m\\a", "unsupported scheme 'c'", "--model-path"),
-        ("relative/a", "not an absolute path", "absolute"),
-        ("file://elsewhere/a", "elsewhere", "this host"),
-    ],
-)
-def test_a_place_no_source_can_read_is_an_error_with_a_way_out(
-    location: str, words: str, hint: str
-) -> None:
-    with pytest.raises(SourceError) as caught:
-        places(at(location), model_path=None)
-    assert words in caught.value.message
-    assert hint in caught.value.hint
-    assert "secret" not in caught.value.diagnostics()
-
-
 _secret = st.text(alphabet="abcXYZ019:;@._~-", min_size=1, max_size=12).map("SECRET{}".format)
 
 
@@ -115,3 +76,8 @@ def test_redacting_leaves_no_secret(user: str, query: str, fragment: str) -> Non
 
 def test_a_path_with_control_characters_is_shown_quoted() -> None:
     assert str(LocalPlace(Path("/m/a\nb"))) == r"'/m/a\nb'"
+
+
+def test_a_source_is_a_scheme_a_host_and_a_port() -> None:
+    assert HttpPlace("http://user:secret@h:80/p?q").source == "http://h:80"
+    assert HttpPlace("https://[::1]:9/p").source == "https://[::1]:9"

@@ -1,0 +1,157 @@
+"""What has become of each card since when: logs each change once, and counts for ``/metrics``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from muster.clock import Clock
+from muster.log import facts
+from muster.metrics import Histogram
+from muster.model.catalog.status import ModelState, ModelStatus
+from muster.model.fetch.resolved import FetchProgress, FetchState
+
+__all__ = ["FleetJournal", "StandingKey", "standing_key"]
+
+logger = logging.getLogger(__name__)
+
+StandingKey = tuple[str, str, str]
+"""A model, where it is, and its card: what a state belongs to."""
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+
+def standing_key(status: ModelStatus) -> StandingKey:
+    """What a status is about; a record that cannot be read is known by its key."""
+    if status.group is None:
+        return status.model, status.keys[0] if status.keys else "", ""
+    return status.model, status.group.worker_set, status.mdcsum or ""
+
+
+class FleetJournal(Collector):
+    """States by card, with their beginnings, and counts of files. The event loop's thread only.
+
+    Args:
+        clock: Where the time comes from.
+        statuses: Gives all states at present, for ``/metrics``.
+    """
+
+    def __init__(self, clock: Clock, statuses: Callable[[], Sequence[ModelStatus]]) -> None:
+        self._clock = clock
+        self._statuses = statuses
+        self._since: dict[StandingKey, tuple[ModelState, str, float]] = {}
+        self._seen: dict[StandingKey, float] = {}
+        self._files: dict[str, int] = {}
+        self._bytes = 0
+        self._fetch_seconds = Histogram(
+            "muster_fetch_seconds",
+            "How long a file took to come here.",
+            [],
+            buckets=_SECONDS,
+            registry=None,
+        )
+        self._routable_seconds = Histogram(
+            "muster_routable_seconds",
+            "From a card's first sight to its model being served.",
+            [],
+            buckets=_SECONDS,
+            registry=None,
+        )
+
+    def observe(self) -> None:
+        """Compare all states with the last time; log and time what has changed."""
+        now = self._clock.wall()
+        current: dict[StandingKey, tuple[ModelState, str, float]] = {}
+        for status in self._statuses():
+            key = standing_key(status)
+            known = self._since.get(key)
+            if known is not None and known[:2] == (status.state, status.code):
+                current[key] = known
+                continue
+            current[key] = (status.state, status.code, now)
+            self._seen.setdefault(key, now)
+            if status.state is ModelState.SERVING and (known is None or known[0] != status.state):
+                self._routable_seconds.labels().observe(now - self._seen[key])
+            if known is not None or status.state is not ModelState.SEEN:
+                self._log(status)
+        self._since = current
+        self._seen = {key: at for key, at in self._seen.items() if key in current}
+
+    def since(self, status: ModelStatus) -> float:
+        """When a card's present state began, in seconds since the epoch."""
+        known = self._since.get(standing_key(status))
+        return known[2] if known is not None else self._clock.wall()
+
+    def note_file(self, progress: FetchProgress) -> None:
+        """Count one step of one file."""
+        if progress.state in (FetchState.FETCHING, FetchState.VERIFYING):
+            return
+        self._files[progress.state] = self._files.get(progress.state, 0) + 1
+        if progress.state is FetchState.VERIFIED:
+            self._bytes += progress.done_bytes
+            self._fetch_seconds.labels().observe(progress.seconds)
+
+    def note_left_out(self, count: int) -> None:
+        """Count extra files that a model is served without."""
+        if count:
+            self._files["left_out"] = self._files.get("left_out", 0) + count
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: registering does not collect."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """The present values."""
+        states = GaugeMetricFamily(
+            "muster_model_state",
+            "1 for each card's present state.",
+            labels=["model", "endpoint", "mdcsum", "state"],
+        )
+        replicas: dict[tuple[str, str], int] = {}
+        for status in self._statuses():
+            endpoint = str(status.group.endpoint_id) if status.group is not None else ""
+            states.add_metric([status.model, endpoint, status.mdcsum or "", status.state], 1)
+            key = (status.model, status.state)
+            replicas[key] = replicas.get(key, 0) + max(len(status.keys), 1)
+        yield states
+        family = GaugeMetricFamily(
+            "muster_replicas",
+            "Records of a model by what has become of them.",
+            labels=["model", "state"],
+        )
+        for labels, count in replicas.items():
+            family.add_metric(labels, count)
+        yield family
+        files = CounterMetricFamily(
+            "muster_files", "Files of models by outcome.", labels=["outcome"]
+        )
+        for outcome, count in self._files.items():
+            files.add_metric([outcome], count)
+        yield files
+        yield CounterMetricFamily("muster_fetched_bytes", "Bytes of files fetched.", self._bytes)
+        yield from self._fetch_seconds.collect()
+        yield from self._routable_seconds.collect()
+
+    def _log(self, status: ModelStatus) -> None:
+        level = {
+            ModelState.REFUSED: logging.ERROR,
+            ModelState.RETRYING: logging.WARNING,
+            ModelState.SERVING: logging.INFO,
+        }.get(status.state, logging.DEBUG)
+        what = {
+            ModelState.REFUSED: "model refused",
+            ModelState.RETRYING: "model cannot be served; will try again",
+        }.get(status.state, f"model {status.state}")
+        values: dict[str, object] = {"model": status.model}
+        if status.mdcsum:
+            values["mdcsum"] = status.mdcsum
+        if status.keys:
+            values["key"] = " ".join(status.keys)
+        if status.code:
+            values |= {"code": status.code, "reason": status.message}
+        if status.state is ModelState.RETRYING:
+            values["attempt"] = status.attempt
+        logger.log(level, what, extra=facts(**values))
