@@ -84,7 +84,7 @@ def test_card_of_no_model_exits_with_1_and_a_hint(tmp_path: Path) -> None:
 
 def test_ls_shows_what_is_served_and_what_is_not_and_why(site: Site, model: Path) -> None:
     site.worker(model, "tiny", "--speedup-ratio", "0")
-    frontend = site.frontend()
+    frontend = site.frontend("--fetch-allow", "127.0.0.1")
     frontend.wait_for_model("tiny")
     (name, record), *_ = site.records("v1/mdc").items()
     # Bytes nobody has: what is in the cache would be served wherever its card says it is.

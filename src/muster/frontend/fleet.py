@@ -14,7 +14,12 @@ from collections.abc import Iterable, Sequence
 from muster.clock import SYSTEM_CLOCK, Clock
 from muster.discovery.base import Watch
 from muster.discovery.records import MODELS, Instance
-from muster.errors import DiscoveryError, MusterError, WorkerUnavailable
+from muster.errors import (
+    DiscoveryError,
+    MusterError,
+    UntrustedSourceError,
+    WorkerUnavailable,
+)
 from muster.frontend.build_notes import BuildNotes, OnModelProgress
 from muster.frontend.explain import explain
 from muster.frontend.file_table import FileTable
@@ -203,9 +208,13 @@ class Fleet:
             built = await build_model(replicas, self._fetcher, notes)
             self.table.check(build.group.model)
         except MusterError as error:
-            message = f"{error.message}; {error.hint}" if error.hint else error.message
-            self._failed(build, error.code, message)
-            if client is not None and not any(replica.host for replica in replicas):
+            code, message = error.code, error.message
+            nowhere = client is not None and not any(replica.host for replica in replicas)
+            if nowhere and isinstance(error, UntrustedSourceError):
+                code = Reason.NO_INSTANCE
+                message = f"its instance is not in the registry, so whom to believe? {message}"
+            self._failed(build, code, f"{message}; {error.hint}" if error.hint else message)
+            if client is not None and nowhere:
                 self._tasks.start(self._hurry_when_seen(build, client), name="wait for an instance")
             return
         except Exception as error:
