@@ -909,7 +909,7 @@ def test_a_killed_process_leaves_at_most_a_temporary_file_that_the_next_start_sw
         # not in the way of the next one ...
         setup.server.add("/tokenizer.json", reply.right(data))
         await setup.resolve(content)
-        assert setup.store.find(Digest.of(data)) is not None
+        assert await asyncio.to_thread(setup.store.find, Digest.of(data)) is not None
         # ... and gone once it is old enough to be nobody's
         status = (tmp_path / "blobs" / left).stat()
         old = status.st_mtime - ORPHAN_AGE_S

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from muster.errors import StoreError
 __all__ = [
     "CHUNK_BYTES",
     "Fingerprint",
-    "make_private_directory",
+    "put_back",
+    "remove_entry",
     "store_errors",
     "sync_directory",
     "write_all",
@@ -70,19 +72,25 @@ def store_errors(doing: str) -> Iterator[None]:
         raise StoreError(f"{doing}: {error.strerror or error}", hint=hint) from error
 
 
-def make_private_directory(root: Path, path: Path) -> None:
-    """Make ``path`` and what is missing between it and ``root``, ``root`` included, with mode 0700.
+def remove_entry(path: Path) -> None:
+    """Remove a file, a link (not what it leads to) or a whole directory."""
+    if stat.S_ISDIR(path.lstat().st_mode):
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
-    What exists keeps its mode: the directory may be shared on purpose. Directories above ``root``
-    get the default mode.
-    """
-    if path.is_dir():
-        return
-    root.mkdir(mode=0o700, parents=True, exist_ok=True)
-    level = root
-    for part in path.relative_to(root).parts:
-        level /= part
-        level.mkdir(mode=0o700, exist_ok=True)
+
+def put_back(aside: Path, path: Path) -> None:
+    """Let ``aside`` have the name ``path`` again; if something has it by now, remove ``aside``."""
+    try:
+        os.link(aside, path, follow_symlinks=False)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        if not os.path.lexists(path):
+            aside.rename(path)
+            return
+    remove_entry(aside)
 
 
 def sync_directory(path: Path) -> None:

@@ -1,15 +1,20 @@
 """Verified bytes in memory, for when no disk takes them: one file of memory a blob.
 
-The paths it gives work like any other for whoever opens them in this process, and go with it.
+The paths it gives work for whoever opens them in this process, and only there; they end with the
+store. Where the system has no files of memory, blobs are kept in a private temporary directory.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import shutil
 import tempfile
 import threading
 from pathlib import Path
 from types import TracebackType
+from typing import Final
 
 from blake3 import blake3
 
@@ -17,45 +22,111 @@ from muster.content.disk import store_errors, write_all
 from muster.digest import Digest
 from muster.errors import DigestMismatchError, StoreError, TooLargeError
 
-__all__ = ["MemoryStore", "StagedMemory"]
+__all__ = ["HAS_MEMORY_FILES", "MemoryStore", "StagedMemory"]
+
+HAS_MEMORY_FILES: Final = hasattr(os, "memfd_create") and Path("/proc/self/fd").is_dir()
+"""Whether this system has files of memory, and paths to them."""
+
+_DOING = "cannot keep a blob in memory"
 
 
 class MemoryStore:
-    """Blobs by digest in files of memory. Any thread; ``close`` lets go of them all."""
+    """Blobs by digest in files of memory. Any thread; ``close`` lets go of them all.
 
-    def __init__(self) -> None:
+    Args:
+        memory_files: Whether to use files of memory, else a temporary directory.
+    """
+
+    def __init__(self, *, memory_files: bool = HAS_MEMORY_FILES) -> None:
+        self._memory_files = memory_files
         self._lock = threading.Lock()
-        self._blobs: dict[Digest, tuple[int, Path]] = {}
+        self._blobs: dict[Digest, _Held] = {}
+        self._directory: Path | None = None
+        self._closed = False
 
     def find(self, digest: Digest) -> Path | None:
         """A path to the blob's bytes, or ``None``."""
         with self._lock:
             held = self._blobs.get(digest)
-        return None if held is None else held[1]
+            return None if held is None else held.path
 
     def stage(self, digest: Digest, *, cap_bytes: int, source: str) -> StagedMemory:
-        """Start to put a blob here; see ``BlobStore.stage``."""
+        """Start to put a blob here; see ``Store.stage``."""
         return StagedMemory(self, digest, cap_bytes=cap_bytes, source=source)
 
     def close(self) -> None:
         """Forget every blob; paths given out mean nothing any more. Idempotent."""
         with self._lock:
             blobs, self._blobs = self._blobs, {}
-        for descriptor, _ in blobs.values():
-            os.close(descriptor)
+            directory, self._directory = self._directory, None
+            self._closed = True
+        for held in blobs.values():
+            held.close()
+        if directory is not None:
+            shutil.rmtree(directory, ignore_errors=True)
 
-    def keep(self, digest: Digest, descriptor: int) -> Path:
-        """Take over ``descriptor``, which holds the blob's bytes; for ``StagedMemory``."""
+    def new_file(self) -> _Held:
+        """An empty file to write a blob to; for ``StagedMemory``.
+
+        Raises:
+            StoreError: There is none, or the store is closed.
+        """
+        with store_errors(_DOING):
+            if self._memory_files:
+                flags = os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING
+                descriptor = os.memfd_create("muster-blob", flags)
+                return _Held(descriptor, Path(f"/proc/self/fd/{descriptor}"), is_named=False)
+            with self._lock:
+                self._require_open()
+                if self._directory is None:
+                    self._directory = Path(tempfile.mkdtemp(prefix="muster-blobs-"))
+                descriptor, name = tempfile.mkstemp(dir=self._directory)
+            return _Held(descriptor, Path(name), is_named=True)
+
+    def keep(self, digest: Digest, file: _Held) -> Path:
+        """Take over ``file``, which holds the blob's bytes; for ``StagedMemory``.
+
+        Raises:
+            StoreError: The store is closed; ``file`` is then, too.
+        """
         with self._lock:
-            if digest in self._blobs:
-                os.close(descriptor)
+            if self._closed or digest in self._blobs:
+                file.close()
+                self._require_open()
             else:
-                self._blobs[digest] = (descriptor, Path(f"/proc/self/fd/{descriptor}"))
-            return self._blobs[digest][1]
+                self._blobs[digest] = file
+            return self._blobs[digest].path
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise StoreError(f"{_DOING}: the store is closed")
+
+
+class _Held:
+    """An open file that holds, or will hold, a blob."""
+
+    def __init__(self, descriptor: int, path: Path, *, is_named: bool) -> None:
+        self.descriptor = descriptor
+        self.path = path
+        self._is_named = is_named
+
+    def seal(self) -> None:
+        """Let nobody write it any more."""
+        os.fchmod(self.descriptor, 0o444)
+        if not self._is_named:
+            seals = fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK
+            fcntl.fcntl(self.descriptor, fcntl.F_ADD_SEALS, seals | fcntl.F_SEAL_SEAL)
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.descriptor)
+        if self._is_named:
+            with contextlib.suppress(OSError):
+                self.path.unlink()
 
 
 class StagedMemory:
-    """One attempt to put one blob into a ``MemoryStore``; as ``StagedBlob``."""
+    """One attempt to put one blob into a ``MemoryStore``; see ``Staged``."""
 
     def __init__(self, store: MemoryStore, digest: Digest, *, cap_bytes: int, source: str) -> None:
         self._store = store
@@ -63,7 +134,7 @@ class StagedMemory:
         self._cap_bytes = cap_bytes
         self._source = source
         self._hash = blake3()
-        self._descriptor: int | None = None
+        self._file: _Held | None = None
         self._ended = False
         self._size_bytes = 0
 
@@ -89,7 +160,7 @@ class StagedMemory:
         return self._ended
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``; raises as ``StagedBlob.write``."""
+        """Append ``data``; raises as ``Staged.write``."""
         self._require_open()
         size_bytes = self._size_bytes + len(data)
         if size_bytes > self._cap_bytes:
@@ -97,13 +168,14 @@ class StagedMemory:
                 f"{self._source} body exceeds cap {self._cap_bytes}",
                 hint="the file is larger than the card says, or than MUSTER_FETCH_MAX_BYTES allows",
             )
-        with store_errors("cannot keep a blob in memory"):
-            write_all(self._open(), memoryview(data))
+        file = self._open()
+        with store_errors(_DOING):
+            write_all(file.descriptor, memoryview(data))
         self._hash.update(data)
         self._size_bytes = size_bytes
 
     def commit(self) -> Path:
-        """Check the digest and keep the bytes; raises as ``StagedBlob.commit``."""
+        """Check the digest and keep the bytes; raises as ``Staged.commit``."""
         self._require_open()
         try:
             got = Digest(self._hash.hexdigest())
@@ -112,29 +184,26 @@ class StagedMemory:
                     f"checksum mismatch for {self._source}: expected {self._digest}, got {got}",
                     hint="the file changed after the model was registered; register it again",
                 )
-            with store_errors("cannot keep a blob in memory"):
-                descriptor = self._open()
-            self._descriptor = None
-            return self._store.keep(self._digest, descriptor)
+            file = self._open()
+            with store_errors(_DOING):
+                file.seal()
+            self._file = None
+            return self._store.keep(self._digest, file)
         finally:
             self.discard()
 
     def discard(self) -> None:
         """Drop the attempt; idempotent."""
         self._ended = True
-        descriptor, self._descriptor = self._descriptor, None
-        if descriptor is not None:
-            os.close(descriptor)
+        file, self._file = self._file, None
+        if file is not None:
+            file.close()
 
     def _require_open(self) -> None:
         if self._ended:
-            raise StoreError("cannot keep a blob in memory: this attempt has ended")
+            raise StoreError(f"{_DOING}: this attempt has ended")
 
-    def _open(self) -> int:
-        if self._descriptor is None:
-            if hasattr(os, "memfd_create"):
-                self._descriptor = os.memfd_create("muster-blob", os.MFD_CLOEXEC)
-            else:
-                with tempfile.TemporaryFile() as file:
-                    self._descriptor = os.dup(file.fileno())
-        return self._descriptor
+    def _open(self) -> _Held:
+        if self._file is None:
+            self._file = self._store.new_file()
+        return self._file

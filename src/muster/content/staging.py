@@ -17,13 +17,8 @@ from typing import Final
 
 from blake3 import blake3
 
-from muster.content.disk import (
-    Fingerprint,
-    make_private_directory,
-    store_errors,
-    sync_directory,
-    write_all,
-)
+from muster.content.directory import make_private_directory
+from muster.content.disk import Fingerprint, store_errors, sync_directory, write_all
 from muster.digest import Digest
 from muster.errors import DigestMismatchError, StoreError, TooLargeError
 

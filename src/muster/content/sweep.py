@@ -1,9 +1,10 @@
-"""Removing what killed processes left behind: temporary files nobody will ever finish.
+"""Removing what killed processes left behind: files and views nobody will ever finish.
 
-Deciding is separate from doing. A temporary file is abandoned when its process is gone from this
+Deciding is separate from doing. A temporary entry is abandoned when its process is gone from this
 machine and it has not been written for a minute: the minute is for writers we cannot see, in
 another container or on another host that shares the directory. After a day it is abandoned whoever
-seems to own it, because process numbers are used again.
+seems to own it, because process numbers are used again. Claims and leases say themselves whose they
+are; bad blobs are kept for a while, and no longer.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+from muster.content.claim import stale_claim
+from muster.content.disk import remove_entry
+from muster.content.lease import read_leases
+from muster.content.liveness import process_lives
+from muster.content.quarantine import list_quarantine, superfluous
 from muster.content.staging import LIVE_NAMES
 
 __all__ = ["ORPHAN_AGE_S", "STALE_AGE_S", "is_abandoned", "sweep"]
@@ -24,13 +30,14 @@ ORPHAN_AGE_S: Final = 60.0
 STALE_AGE_S: Final = 86400.0
 """Silence after which a temporary file is removed whoever owns it, in seconds."""
 
-_TEMPORARY = re.compile(r"(?:[0-9a-f]{64})?\.(?:tmp|bad)\.([0-9]{1,10})\.[0-9a-f]{32}")
+_HEX = re.compile(r"[0-9a-f]{64}")
+_TEMPORARY = re.compile(r"\.?(?:[0-9a-f]{64})?\.(?:tmp|bad)\.([0-9]{1,10})\.[0-9a-f]{32}")
 
 
 def is_abandoned(name: str, *, age_s: float, process_lives: Callable[[int], bool]) -> bool:
     """Whether the entry ``name``, last written ``age_s`` ago, is a leftover.
 
-    Names that are not a temporary file's are never leftovers, whatever their age.
+    Names that are not a temporary entry's are never leftovers, whatever their age.
     """
     match = _TEMPORARY.fullmatch(name)
     if match is None or name in LIVE_NAMES or age_s < ORPHAN_AGE_S:
@@ -41,10 +48,10 @@ def is_abandoned(name: str, *, age_s: float, process_lives: Callable[[int], bool
 
 
 def sweep(root: Path, *, now: float) -> list[Path]:
-    """Remove leftovers from the blobs and the views under ``root``.
+    """Remove leftovers under ``root``.
 
     Entries that vanish meanwhile or cannot be removed are passed over: sweeping is housekeeping and
-    never a reason not to start.
+    never a reason not to start. No link is followed.
 
     Args:
         root: The store's root; it need not exist.
@@ -54,19 +61,31 @@ def sweep(root: Path, *, now: float) -> list[Path]:
         What was removed.
     """
     removed: list[Path] = []
+    for path in _leftovers(root, now):
+        with contextlib.suppress(OSError):
+            remove_entry(path)
+            removed.append(path)
+    return removed
+
+
+def _leftovers(root: Path, now: float) -> Iterator[Path]:
     for directory in _directories(root):
         for entry in _entries(directory):
             with contextlib.suppress(OSError):
                 age_s = now - entry.stat(follow_symlinks=False).st_mtime
-                if is_abandoned(entry.name, age_s=age_s, process_lives=_lives):
-                    Path(entry.path).unlink()
-                    removed.append(Path(entry.path))
-    return removed
+                if is_abandoned(entry.name, age_s=age_s, process_lives=process_lives):
+                    yield Path(entry.path)
+    for entry in _entries(root / "claims"):
+        if _HEX.fullmatch(entry.name) and stale_claim(Path(entry.path), now=now):
+            yield Path(entry.path)
+    with contextlib.suppress(OSError):
+        yield from (lease.path for lease in read_leases(root, now=now) if not lease.is_held)
+    yield from (each.path for each in superfluous(list_quarantine(root), now=now))
 
 
 def _directories(root: Path) -> Iterator[Path]:
-    """The blobs, and every view; a card with an empty slug has its views one level higher."""
-    yield root / "blobs"
+    """Where temporary entries are made; a card with an empty slug has its views one level higher."""
+    yield from (root / name for name in ("blobs", "claims", "leases", "by-slug"))
     for slug in _entries(root / "by-slug"):
         if slug.is_dir(follow_symlinks=False):
             yield Path(slug.path)
@@ -76,21 +95,9 @@ def _directories(root: Path) -> Iterator[Path]:
 
 
 def _entries(directory: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(directory) as entries:
-            return list(entries)
-    except OSError:
-        return []
-
-
-def _lives(process: int) -> bool:
-    """Whether a process of that number runs on this machine, as far as we may know."""
-    if process <= 0:
-        return False
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
+    """What is in ``directory``; nothing if it cannot be read or is a link."""
+    with contextlib.suppress(OSError):
+        if not directory.is_symlink():
+            with os.scandir(directory) as entries:
+                return list(entries)
+    return []
