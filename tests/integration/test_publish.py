@@ -411,3 +411,17 @@ def test_a_model_without_files_is_published_by_name_alone() -> None:
             assert at.runtime.metadata.is_empty()
 
     run(scenario())
+
+
+def test_a_name_too_long_for_dynamos_frontends_travels_with_a_warning(
+    model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (model / ("ü" * 127)).write_text("x")
+
+    async def scenario() -> None:
+        async with publishing_worker() as at:
+            card = (await at.register(model)).card
+            assert len(card.extra_files) > 0
+
+    run(scenario())
+    assert "too long for Dynamo's frontends" in caplog.text

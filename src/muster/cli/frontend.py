@@ -72,6 +72,7 @@ def command(
     request_plane: str | None,
 ) -> None:
     """Find models in the registry, fetch and verify their files, and serve the OpenAI API."""
+    from muster.cli.fetch_progress import FetchBars
     from muster.frontend.serve import serve_frontend
 
     settings = load_settings(
@@ -94,4 +95,5 @@ def command(
     def say_ready(frontend: Frontend) -> None:
         click.echo(f"listening on http://{settings.http.host}:{frontend.port}", err=True)
 
-    run_loop(serve_frontend(settings, os.environ, say_ready))
+    with FetchBars() as bars:
+        run_loop(serve_frontend(settings, os.environ, say_ready, bars.update))

@@ -23,6 +23,9 @@ __all__ = ["Prepared", "prepare"]
 
 logger = logging.getLogger(__name__)
 
+_DYNAMO_NAME_BYTES = 208
+"""Longest name in a URL, percent-encoded, that 1.6.1 can link on a file system with NAME_MAX 255."""
+
 
 class Prepared(msgspec.Struct, frozen=True, kw_only=True):
     """A card as it goes out, and what belongs to it.
@@ -74,6 +77,7 @@ def prepare(
         check_links(whole, directory)
         hosted = self_hosted(whole, base_url=base_url, endpoint=endpoint, lora_slug=lora_slug)
         _say(inventory.left_out, card.display_name)
+        _warn_of_long_names(hosted.card)
     return Prepared(
         card=_reachable(hosted.card),
         files=hosted.entries,
@@ -86,6 +90,17 @@ def _reachable(card: ModelDeploymentCard) -> ModelDeploymentCard:
     """``card``, pointing at the hub for what is still local if the model came by its hub name."""
     source = card.source_path
     return card if source is None or os.path.exists(source) else point_at_hub(card)  # noqa: PTH110 - any text
+
+
+def _warn_of_long_names(card: ModelDeploymentCard) -> None:
+    """Dynamo's frontends name a link by the URL's segment, with 45 bytes more while they make it."""
+    for file, _ in card.iter_metadata_files():
+        name = file.basename() or ""
+        if file.url is not None and len(name) > _DYNAMO_NAME_BYTES:
+            logger.warning(
+                "a file's name is too long for Dynamo's frontends, which will not serve the model",
+                extra=facts(model=card.display_name, file=name, limit_bytes=_DYNAMO_NAME_BYTES),
+            )
 
 
 def _say(left_out: tuple[LeftOutFile, ...], model: str) -> None:
