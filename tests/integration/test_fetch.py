@@ -688,7 +688,7 @@ def test_an_extra_file_that_cannot_be_had_is_left_out_and_reported(
         content = card(
             config=checked(serve("/config.json", reply.right(CONFIG)), CONFIG),
             extra_files=[
-                checked(serve("/missing.txt", reply.status(404)), b"x"),
+                checked(serve("/missing.txt", reply.status(404)), b"m"),
                 checked(serve("/wrong.txt", reply.right(b"y")), b"x"),
                 checked(serve("/big.txt", reply.right(b"z" * 100)), b"z" * 100, size=1),
                 checked("hf://Org/M/hub.txt", b"h"),
