@@ -23,6 +23,7 @@ _COMMANDS = {
     "verify": "Check that a model, or the files of a card, can be served.",
     "pack": "Write a model's metadata into one verified file.",
     "unpack": "Write a packed model's files into a directory.",
+    "cache": "Look after the cache of models' files.",
 }
 
 

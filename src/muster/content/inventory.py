@@ -149,7 +149,9 @@ def _view(root: Path, path: Path, name: str, status: os.stat_result) -> StoredVi
 
 
 def _entries(directory: Path) -> Iterator[tuple[str, os.stat_result]]:
-    """Entries that are still there when they are looked at; none of a missing directory."""
+    """Entries that are still there when they are looked at; none of a missing directory or a link."""
+    if directory.is_symlink():
+        return
     try:
         entries = list(os.scandir(directory))
     except FileNotFoundError:

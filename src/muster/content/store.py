@@ -91,6 +91,10 @@ class BlobStore:
         """
         make_private_directory(self._root, self._blobs)
         warn_if_open(self._root)
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Remove what killed processes left, as far as it can be removed."""
         for path in sweep(self._root, now=self._clock.wall()):
             logger.info("removed a leftover", extra=facts(path=path))
 

@@ -17,11 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from muster.content.claim import stale_claim
+from muster.content.directory import check_directory
 from muster.content.disk import remove_entry
 from muster.content.lease import read_leases
 from muster.content.liveness import process_lives
 from muster.content.quarantine import list_quarantine, superfluous
 from muster.content.staging import LIVE_NAMES
+from muster.errors import StoreError
 
 __all__ = ["ORPHAN_AGE_S", "STALE_AGE_S", "is_abandoned", "sweep"]
 
@@ -70,34 +72,36 @@ def sweep(root: Path, *, now: float) -> list[Path]:
 
 def _leftovers(root: Path, now: float) -> Iterator[Path]:
     for directory in _directories(root):
-        for entry in _entries(directory):
+        for entry in _entries(root, directory):
             with contextlib.suppress(OSError):
                 age_s = now - entry.stat(follow_symlinks=False).st_mtime
                 if is_abandoned(entry.name, age_s=age_s, process_lives=process_lives):
                     yield Path(entry.path)
-    for entry in _entries(root / "claims"):
+    for entry in _entries(root, root / "claims"):
         if _HEX.fullmatch(entry.name) and stale_claim(Path(entry.path), now=now):
             yield Path(entry.path)
-    with contextlib.suppress(OSError):
-        yield from (lease.path for lease in read_leases(root, now=now) if not lease.is_held)
-    yield from (each.path for each in superfluous(list_quarantine(root), now=now))
+    if _entries(root, root / "leases"):
+        with contextlib.suppress(OSError):
+            yield from (lease.path for lease in read_leases(root, now=now) if not lease.is_held)
+    if _entries(root, root / "quarantine"):
+        yield from (each.path for each in superfluous(list_quarantine(root), now=now))
 
 
 def _directories(root: Path) -> Iterator[Path]:
     """Where temporary entries are made; a card with an empty slug has its views one level higher."""
     yield from (root / name for name in ("blobs", "claims", "leases", "by-slug"))
-    for slug in _entries(root / "by-slug"):
+    for slug in _entries(root, root / "by-slug"):
         if slug.is_dir(follow_symlinks=False):
             yield Path(slug.path)
-            for view in _entries(Path(slug.path)):
+            for view in _entries(root, Path(slug.path)):
                 if view.is_dir(follow_symlinks=False):
                     yield Path(view.path)
 
 
-def _entries(directory: Path) -> list[os.DirEntry[str]]:
-    """What is in ``directory``; nothing if it cannot be read or is a link."""
-    with contextlib.suppress(OSError):
-        if not directory.is_symlink():
+def _entries(root: Path, directory: Path) -> list[os.DirEntry[str]]:
+    """What is in ``directory``; nothing if it cannot be read, or may not be relied on."""
+    with contextlib.suppress(OSError, StoreError):
+        if check_directory(root, directory):
             with os.scandir(directory) as entries:
                 return list(entries)
     return []
