@@ -147,6 +147,10 @@ def story(report: ModelReport) -> Iterator[str]:
         yield f"  replica {replica.key}{at}{digest} is {replica.state}{why}"
         if replica.message and replica.message != report.message and replica.state != "serving":
             yield f"    {replica.message}"
+    if any(
+        replica.code in ("incompatible", "minority", "not_pinned") for replica in report.replicas
+    ):
+        yield f"  what differs: muster model diff {report.model}"
 
 
 def _file(file: FileReport) -> str:

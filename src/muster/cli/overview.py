@@ -5,7 +5,7 @@ Reading and asking are at the top; what follows from them is decided below by pu
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import aiohttp
 import msgspec
@@ -16,6 +16,8 @@ from muster.discovery.records import INSTANCES, MODELS, Instance, ModelRecord
 from muster.errors import MusterError
 from muster.model.card import ModelDeploymentCard
 from muster.model.catalog.group import name_in
+from muster.model.extension import CardExtension
+from muster.model.mdcsum import compute_terms
 
 __all__ = [
     "FrontendRow",
@@ -60,7 +62,8 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """One model record.
 
     ``files`` says where its files are: ``http``, ``path``, ``hf``, several with ``+``, or ``none``.
-    ``differs``: other records of its name at its endpoint have another card. ``state``, ``reason``
+    ``identity`` names those files wherever they lie, ``terms`` all else that must be equal (see
+    ``compute_terms``). ``differs``: other records of its name at its endpoint cannot serve with it. ``state``, ``reason``
     and ``message`` are the frontend's; empty without one. A record that cannot be read has only its
     key and ``error``, and what else could be made out.
     """
@@ -70,6 +73,8 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     endpoint: str = ""
     instance: str = ""
     mdcsum: str = ""
+    identity: str = ""
+    terms: str = ""
     context_length: int | None = None
     types: str = ""
     files: str = ""
@@ -148,16 +153,13 @@ def arrange(
     rows = sorted(
         (_model(key, value) for key, value in models.items()), key=lambda row: (row.model, row.key)
     )
-    cards: dict[tuple[str, str], set[str]] = {}
-    for row in rows:
-        if not row.error:
-            cards.setdefault((row.model, row.endpoint), set()).add(row.mdcsum)
+    several = _with_several_cards(rows)
     with_model = {(row.endpoint, row.instance) for row in rows}
     return Overview(
         models=tuple(
             msgspec.structs.replace(
                 _with_standing(row, frontend),
-                differs=not row.error and len(cards[row.model, row.endpoint]) > 1,
+                differs=not row.error and (row.model, row.endpoint) in several,
             )
             for row in rows
         ),
@@ -167,6 +169,21 @@ def arrange(
         ),
         frontend=frontend,
     )
+
+
+def _with_several_cards(rows: Iterable[ModelRow]) -> set[tuple[str, str]]:
+    """Models at endpoints whose replicas do not serve together, told apart as a frontend does."""
+    groups: dict[tuple[str, str], list[ModelRow]] = {}
+    for row in rows:
+        if not row.error:
+            groups.setdefault((row.model, row.endpoint), []).append(row)
+    found = set()
+    for place, group in groups.items():
+        by_identity = all(row.identity for row in group)
+        cards = {(row.identity, row.terms) if by_identity else (row.mdcsum,) for row in group}
+        if len(cards) > 1:
+            found.add(place)
+    return found
 
 
 def _model(key: str, value: bytes) -> ModelRow:
@@ -189,6 +206,8 @@ def _model(key: str, value: bytes) -> ModelRow:
     return msgspec.structs.replace(
         row,
         mdcsum=card.mdcsum(),
+        identity=str(CardExtension.read(card.muster).identity or ""),
+        terms=compute_terms(card),
         context_length=card.context_length or None,
         types=str(card.model_type),
         files="+".join(sorted(places)) or "none",

@@ -12,6 +12,7 @@ import logging
 from collections.abc import Iterable, Sequence
 
 from muster.clock import SYSTEM_CLOCK, Clock
+from muster.content.store import BlobStore
 from muster.discovery.base import Watch
 from muster.discovery.records import MODELS, Instance
 from muster.errors import (
@@ -24,6 +25,7 @@ from muster.frontend.build_notes import BuildNotes, OnModelProgress
 from muster.frontend.explain import explain
 from muster.frontend.file_table import FileTable
 from muster.frontend.journal import FleetJournal
+from muster.frontend.lease_keeper import LeaseKeeper
 from muster.frontend.model_build import BuiltModel, build_model
 from muster.frontend.model_route import GroupRoute
 from muster.frontend.model_table import ModelStatus, ModelTable
@@ -62,6 +64,7 @@ class Fleet:
         fetcher: Fetches cards' files.
         clock: Where the time comes from.
         on_progress: Told each step of each file.
+        store: Where the fetcher keeps files: what is used there is leased.
 
     Raises:
         ConfigError: The policy's settings make no sense.
@@ -74,6 +77,7 @@ class Fleet:
         *,
         clock: Clock = SYSTEM_CLOCK,
         on_progress: OnModelProgress | None = None,
+        store: BlobStore | None = None,
     ) -> None:
         http = runtime.settings.http
         self._runtime = runtime
@@ -94,6 +98,7 @@ class Fleet:
         self._tasks = TaskOwner("fleet")
         self._wake = asyncio.Event()
         self._files: dict[tuple[GroupKey, str], FileTable] = {}
+        self._leases = LeaseKeeper(store)
         self._stale = ""
         self._read_at: float | None = None
         self.journal = FleetJournal(clock, self._catalog.status)
@@ -115,6 +120,7 @@ class Fleet:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
                 group.create_task(self._retry())
+                group.create_task(self._leases.run())
         finally:
             await self._tasks.close()
 
@@ -178,6 +184,7 @@ class Fleet:
         self._groups.pop(drop.group, None)
         for key in [key for key in self._files if key[0] == drop.group]:
             del self._files[key]
+            self._leases.forget(key)
         name = drop.group.model
         variants = self._variants.get(name)
         if variants is None:
@@ -202,7 +209,9 @@ class Fleet:
         notes = BuildNotes(build, files, self._catalog, self.journal, self._on_progress)
         replicas: list[Replica] = []
         client: Client | None = None
+        digests = [file.checksum for file, _ in build.members[0].card.iter_metadata_files()]
         try:
+            await self._leases.use((build.group, build.mdcsum), digests)
             client = await self._runtime.client_of(build.group.endpoint_id, self._mode)
             replicas = await self._find_replicas(build, client)
             built = await build_model(replicas, self._fetcher, notes)

@@ -44,7 +44,9 @@ async def serve_frontend(
         MusterError: What kept it from serving.
     """
     store = BlobStore(
-        cache_root(settings.cache, environ), min_free_bytes=settings.cache.min_free_bytes
+        cache_root(settings.cache, environ),
+        min_free_bytes=settings.cache.min_free_bytes,
+        max_bytes=settings.cache.max_bytes,
     )
     try:
         await asyncio.to_thread(store.prepare)
@@ -63,7 +65,7 @@ async def serve_frontend(
             hub_roots=() if hub is None else (hub,),
         ) as fetcher,
     ):
-        fleet = Fleet(runtime, fetcher, on_progress=on_progress)
+        fleet = Fleet(runtime, fetcher, on_progress=on_progress, store=store)
         metrics = CollectorRegistry()
         metrics.register(fleet.journal)
         frontend = Frontend(settings.http, fleet.table, registry=metrics)
