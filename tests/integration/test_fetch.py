@@ -493,10 +493,7 @@ def test_wrong_bytes_are_refused(tmp_path: Path) -> None:
     wrong = b"X" * len(CONFIG)
     error = refusal(tmp_path, reply.right(wrong))
     assert type(error) is DigestMismatchError
-    assert error.message == (
-        f"checksum mismatch for {url_in(error)}: expected {Digest.of(CONFIG)}, "
-        f"got {Digest.of(wrong)}"
-    )
+    assert error.message == f"checksum mismatch for {url_in(error)}: expected {Digest.of(CONFIG)}"
 
 
 def test_a_length_over_the_declared_size_is_refused_before_the_body(tmp_path: Path) -> None:

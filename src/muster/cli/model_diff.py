@@ -42,7 +42,7 @@ def command(
     hosts: tuple[str, ...],
     roots: tuple[Path, ...],
 ) -> int:
-    r"""Say how the cards registered for the model NAME differ: files, JSON keys, both values.
+    """Say how the cards registered for the model NAME differ: files, JSON keys, both values.
 
     Replicas are compared with the card that the frontend serves or, without a frontend, with the
     one most replicas have. The exit code is 0 if there is no difference, 1 if there is, 3 if
@@ -51,7 +51,7 @@ def command(
     \b
     muster model diff acme/small
     muster model diff acme/small --json | jq '.differences[].files'
-    """
+    """  # noqa: D301 - click reads the escape as "leave these lines as they are"
     settings = load_settings(discovery__backend=discovery_backend, log__filter="off")
     fetch = dataclasses.replace(
         settings.fetch,

@@ -24,7 +24,7 @@ __all__ = ["command", "story", "tell"]
 @click.argument("name")
 @frontend_options
 def command(*, name: str, url: str | None, discovery_backend: str | None, as_json: bool) -> int:
-    r"""Say why the model NAME is served, or is not: its state, its files, each of its replicas.
+    """Say why the model NAME is served, or is not: its state, its files, each of its replicas.
 
     Asks the frontend, the registry and the workers. Without a frontend it says what the registry
     alone can tell. The exit code is 0 if the model is served, else 1.
@@ -32,7 +32,7 @@ def command(*, name: str, url: str | None, discovery_backend: str | None, as_jso
     \b
     muster model why acme/small
     muster model why acme/small --frontend http://10.0.0.5:8000 --json
-    """
+    """  # noqa: D301 - click reads the escape as "leave these lines as they are"
     settings = load_settings(discovery__backend=discovery_backend, log__filter="error")
     url = check_url(url, settings.http.port)
     report, records, drifts = run_loop(_look(settings, name, url))

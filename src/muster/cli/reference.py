@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,20 @@ def pages() -> dict[str, str]:
 
 def _cli() -> str:
     context = click.Context(cli, info_name="muster", terminal_width=96)
-    parts = [_NOTE, "# Commands\n\n", _help(cli, context)]
-    for name in cli.list_commands(context):
-        found = cli.get_command(context, name)
-        if found is not None:
-            inner = click.Context(found, info_name=name, parent=context, terminal_width=96)
-            parts += [f"\n## muster {name}\n\n", _help(found, inner)]
-    return "".join(parts)
+    return "".join([_NOTE, "# Commands\n\n", _help(cli, context), *_commands(cli, context)])
+
+
+def _commands(group: click.Group, context: click.Context) -> Iterator[str]:
+    """A section for each command of a group, and for those of groups in it."""
+    for name in group.list_commands(context):
+        found = group.get_command(context, name)
+        if found is None:
+            continue
+        inner = click.Context(found, info_name=name, parent=context, terminal_width=96)
+        yield f"\n## {inner.command_path}\n\n"
+        yield _help(found, inner)
+        if isinstance(found, click.Group):
+            yield from _commands(found, inner)
 
 
 def _help(command: click.Command, context: click.Context) -> str:

@@ -181,7 +181,7 @@ class StagedMemory:
             got = Digest(self._hash.hexdigest())
             if got != self._digest:
                 raise DigestMismatchError(
-                    f"checksum mismatch for {self._source}: expected {self._digest}, got {got}",
+                    f"checksum mismatch for {self._source}: expected {self._digest}",
                     hint="the file changed after the model was registered; register it again",
                 )
             file = self._open()

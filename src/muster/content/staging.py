@@ -144,8 +144,9 @@ class StagedBlob:
         try:
             got = Digest(self._hash.hexdigest())
             if got != self._digest:
+                # What they hash to is not said: a card could be made to ask what others have.
                 raise DigestMismatchError(
-                    f"checksum mismatch for {self._source}: expected {self._digest}, got {got}",
+                    f"checksum mismatch for {self._source}: expected {self._digest}",
                     hint="the file changed after the model was registered; register it again",
                 )
             with store_errors(f"cannot store {self._target}"):

@@ -16,16 +16,22 @@ from typing import TypeAlias
 
 import msgspec
 
+from muster.digest import Digest
+
 __all__ = [
     "Answer",
     "Connection",
     "MetadataServer",
     "Request",
+    "busy",
     "endless",
     "gzipped",
     "hang",
+    "in_turn",
     "lying_length",
+    "ranged",
     "redirect",
+    "reset",
     "right",
     "status",
     "trickle",
@@ -45,9 +51,12 @@ class Request(msgspec.Struct, frozen=True):
 class Connection:
     """What an answer may do: write, and wait for at most the server's life."""
 
-    def __init__(self, writer: asyncio.StreamWriter, closing: asyncio.Event) -> None:
+    def __init__(
+        self, writer: asyncio.StreamWriter, closing: asyncio.Event, request: Request
+    ) -> None:
         self._writer = writer
         self._closing = closing
+        self.request = request
 
     async def send(self, data: bytes) -> None:
         """Write and wait until the client has taken most of it."""
@@ -65,6 +74,10 @@ class Connection:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._closing.wait()
+
+    def reset(self) -> None:
+        """Break the connection, as a process that is killed does."""
+        self._writer.transport.abort()
 
     @property
     def is_closing(self) -> bool:
@@ -173,6 +186,59 @@ def hang(before: bytes = b"") -> Answer:
     return answer
 
 
+def reset(body: bytes, at: int) -> Answer:
+    """200, the whole length, the first ``at`` bytes, then the connection breaks."""
+
+    async def answer(connection: Connection) -> None:
+        await connection.head(200, content_length=len(body))
+        await connection.send(body[:at])
+        await connection.pause(0.05)  # let them be read: a reset may overtake what was sent
+        connection.reset()
+
+    return answer
+
+
+def ranged(body: bytes, *, stop_at: int | None = None, lie: int = 0) -> Answer:
+    """Parts as asked for, with an entity tag: 206, or 200 for all of it.
+
+    Args:
+        body: The file.
+        stop_at: Byte after which the connection is closed, if it is not the end.
+        lie: How far the announced beginning of a part is off.
+    """
+    tag = f'"{Digest.of(body)}"'
+    stop = len(body) if stop_at is None else stop_at
+
+    async def answer(connection: Connection) -> None:
+        asked = connection.request.headers.get("range", "")
+        start = int(asked.removeprefix("bytes=").partition("-")[0]) if asked else 0
+        if start >= len(body) > 0:
+            await connection.head(416, content_range=f"bytes */{len(body)}", content_length=0)
+            return
+        headers: dict[str, object] = {"etag": tag, "content_length": len(body) - start}
+        if asked:
+            headers["content_range"] = f"bytes {start + lie}-{len(body) - 1}/{len(body)}"
+        await connection.head(206 if asked else 200, **headers)
+        await connection.send(body[start : max(stop, start)])
+
+    return answer
+
+
+def busy(retry_after: str | None = "0", code: int = 503) -> Answer:
+    """No place free; to be asked again after so long, or at that date."""
+    return status(code) if retry_after is None else status(code, retry_after=retry_after)
+
+
+def in_turn(*answers: Answer) -> Answer:
+    """Each request gets the next answer; the last one stays."""
+    waiting = list(answers)
+
+    async def answer(connection: Connection) -> None:
+        await (waiting.pop(0) if len(waiting) > 1 else waiting[0])(connection)
+
+    return answer
+
+
 class MetadataServer:
     """Listens on 127.0.0.1 while its ``async with`` lasts."""
 
@@ -233,7 +299,7 @@ class MetadataServer:
                 self.requests.append(request)
                 self._arrived.notify_all()
             answer = self._answers.get(request.target, status(404, b"Not found"))
-            await answer(Connection(writer, self._closing))
+            await answer(Connection(writer, self._closing, request))
         with contextlib.suppress(OSError):
             writer.close()
             await writer.wait_closed()

@@ -81,8 +81,7 @@ def test_wrong_bytes_are_refused_and_leave_nothing(store: BlobStore) -> None:
         staged.write(b"other")
         with pytest.raises(DigestMismatchError) as caught:
             staged.commit()
-    got = Digest.of(b"other")
-    assert caught.value.message == f"checksum mismatch for http://h/f: expected {DIGEST}, got {got}"
+    assert caught.value.message == f"checksum mismatch for http://h/f: expected {DIGEST}"
     assert entries(store) == []
 
 

@@ -295,6 +295,7 @@ class _Line:
                 self._reporter.tell(FetchState.FETCHING, done_bytes=staged.size_bytes)
                 if self._pace.is_too_slow(now()):
                     least = self._sources.settings.min_rate
+                    turn.resumes = _RESUMES  # asking it to go on would be as slow
                     raise SourceError(
                         f"{place} gave less than {least} bytes a second",
                         hint="MUSTER_FETCH_MIN_RATE sets the least",

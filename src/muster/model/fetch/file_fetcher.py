@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -37,6 +36,7 @@ logger = logging.getLogger(__name__)
 _OTHERS_S = 15.0
 """How long another process is left to download a file before it is downloaded here, too."""
 _POLL_S = 0.05
+_ANOTHER_PROCESS = "another process of this host"
 
 
 class FileFetcher:
@@ -96,14 +96,14 @@ class FileFetcher:
         if blob is not None:
             reporter.tell(FetchState.CACHED, done_bytes=blob.size_bytes)
             return _resolved(planned, blob, fetched=False)
-        blob = await self._have_fetched(planned, replicas, reporter)
-        reporter.tell(FetchState.VERIFIED, done_bytes=blob.size_bytes)
+        blob, place = await self._have_fetched(planned, replicas, reporter)
+        reporter.tell(FetchState.VERIFIED, done_bytes=blob.size_bytes, place=place)
         return _resolved(planned, blob, fetched=True)
 
     async def _have_fetched(
         self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
-    ) -> Blob:
-        """The file, by whichever task or process of this host gets it first."""
+    ) -> tuple[Blob, str]:
+        """The file and where it came from, by whichever task or process of this host is first."""
         digest = planned.file.checksum
         flight = self._flights.get(digest)
         if flight is not None:
@@ -111,15 +111,19 @@ class FileFetcher:
             await flight.wait_while_it_moves()
             blob = await self._look(digest)
             if blob is not None:
-                return blob
+                return blob, flight.place
             if digest in self._flights:
-                return await self._download(planned, replicas, reporter, _Flight(), None)
+                blob = await self._download(planned, replicas, reporter, _Flight(), None)
+                return blob, reporter.place
         flight = self._flights[digest] = _Flight()
         try:
             async with self._turn(digest) as (blob, claim):
                 if blob is not None:
-                    return blob
-                return await self._download(planned, replicas, reporter, flight, claim)
+                    flight.place = _ANOTHER_PROCESS
+                else:
+                    blob = await self._download(planned, replicas, reporter, flight, claim)
+                    flight.place = reporter.place
+                return blob, flight.place
         finally:
             del self._flights[digest]
             flight.done.set()
@@ -207,6 +211,7 @@ class _Flight:
     def __init__(self) -> None:
         self.done = asyncio.Event()
         self.download: Download | None = None
+        self.place = ""
 
     async def wait_while_it_moves(self) -> None:
         """Return when it is over, or lags."""
@@ -237,7 +242,9 @@ def _joined(errors: Sequence[ContentError], planned: PlannedFile) -> ContentErro
     if len(errors) == 1:
         return errors[0]
     message = "; ".join(dict.fromkeys(error.message for error in errors))
-    joined = copy.copy(errors[0])  # its class and what belongs to it stay
+    first = errors[0]
+    joined = type(first).__new__(type(first))  # its class and what belongs to it stay
+    joined.__dict__.update(first.__dict__)
     joined.message = message
     joined.args = (message,)
     joined.hint = next((error.hint for error in errors if error.hint), "")

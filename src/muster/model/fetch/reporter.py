@@ -24,6 +24,11 @@ class Reporter:
         self._done_bytes = 0
         self._place = ""
 
+    @property
+    def place(self) -> str:
+        """Where the file was last said to come from."""
+        return self._place
+
     def tell(
         self,
         state: FetchState,
