@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -49,16 +50,48 @@ def test_the_python_examples_work_together(site: Site, tmp_path: Path) -> None:
 def test_the_commands_exist_with_the_options_shown() -> None:
     lines = [line for block in blocks("sh") for line in block.splitlines() if line]
     shown = [line.split("#")[0].split() for line in lines if line.startswith("muster ")]
-    assert {words[1] for words in shown} == {"worker", "frontend", "ls", "card"}
+    assert {words[1] for words in shown} == {
+        "worker", "frontend", "ls", "model", "card", "verify", "pack", "cache"
+    }  # fmt: skip
     for words in shown:
         options = {word for word in words if word.startswith("--")}
         help_text = subprocess.run(
-            [sys.executable, "-m", "muster.cli.main", words[1], "--help"],
+            [sys.executable, "-m", "muster.cli.main", *_path(words), "--help"],
             capture_output=True,
             text=True,
             check=True,
         ).stdout
         assert all(option in help_text for option in options)
+
+
+def _path(words: list[str]) -> list[str]:
+    """A command's name, with its group's before it."""
+    return words[1:3] if words[1] in ("model", "cache") else words[1:2]
+
+
+def test_the_commands_without_a_server_do_what_the_readme_says(tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    write_tiny_model(model)
+    lines = [line for block in blocks("sh") for line in block.splitlines()]
+    shown = [line.split("#")[0].replace("/path/to/model", str(model)).split() for line in lines]
+    offline = [words for words in shown if words[:1] == ["muster"] and words[1] in
+               ("card", "verify", "pack", "cache")]  # fmt: skip
+    assert len(offline) == 4
+    for words in offline:
+        result = subprocess.run(
+            [sys.executable, "-m", "muster.cli.main", *words[1:]],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={"PATH": os.environ["PATH"], "HOME": str(tmp_path)},
+            timeout=60,
+        )
+        assert result.returncode == 0, result.stdout + result.stderr
+    assert len(list((tmp_path / ".cache" / "muster" / "blobs").iterdir())) == len(
+        list(model.iterdir())
+    )
 
 
 def test_the_make_targets_exist() -> None:
