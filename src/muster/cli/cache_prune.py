@@ -83,7 +83,10 @@ def prune_command(
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--dry-run", is_flag=True, help="Say what would go, and leave it.")
 def clear_command(*, cache_dir: Path | None, as_json: bool, yes: bool, dry_run: bool) -> None:
-    """Remove all cached files that no live process uses, and bad ones that were kept."""
+    """Remove all cached files that no live process uses.
+
+    Bad ones that were kept go, too.
+    """
     from muster.content.prune import plan_prune
 
     store, _ = open_cache(cache_dir)

@@ -23,10 +23,10 @@ __all__ = ["command"]
 @cache_options
 @click.option("--dry-run", is_flag=True, help="Leave bad files where they are.")
 def command(*, cache_dir: Path | None, as_json: bool, dry_run: bool) -> int:
-    """Hash all cached files, and move bad ones away so that they are fetched again.
+    """Hash all cached files, and move bad ones away.
 
-    Bad files are kept in the cache's quarantine directory for a day. The exit code is 1 if there
-    was one.
+    They are fetched again when they are needed. Bad files are kept in the cache's quarantine
+    directory for a day. The exit code is 1 if there was one.
     """
     store, _ = open_cache(cache_dir)
     blobs = store.scan().blobs

@@ -265,6 +265,7 @@ class BlobStore:
             directory,
             {name: self.blob_path(digest) for name, digest in names.items()},
             listed={name: self.blob_path(digest) for name, digest in (listed or {}).items()},
+            now=self._clock.wall(),
         )
         return directory
 

@@ -5,13 +5,15 @@ card's digest, so two sets of files that share a model's name never share a view
 
 A view is built aside and takes its name in one step. One that is there already is kept if it is
 exactly right, else exchanged for the new one. So a reader finds the whole old view or the whole new
-one, and nothing is ever in it that its card does not list.
+one, and nothing is ever in it that its card does not list. The old one stays whole, too, for whoever
+is listing it just then; a later exchange or the sweep removes it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +22,10 @@ from pathlib import Path
 from muster.content.directory import check_directory, make_private_directory
 from muster.content.disk import remove_entry, store_errors
 from muster.content.exchange import exchange
+from muster.content.liveness import process_lives
 from muster.content.name import check_file_name
 from muster.content.staging import LIVE_NAMES, temporary_name
+from muster.content.sweep import is_abandoned
 from muster.errors import ContentError, StoreError
 
 __all__ = ["Exchange", "link_view", "view_directory"]
@@ -52,6 +56,7 @@ def link_view(
     names: Mapping[str, Path],
     *,
     listed: Mapping[str, Path],
+    now: float,
     swap: Exchange = exchange,
 ) -> None:
     """Make ``directory`` hold a link for each of ``names``, and nothing that is not ``listed``.
@@ -62,6 +67,7 @@ def link_view(
         names: Where each name is to lead.
         listed: Further names that may be there if they lead where this says, and to something:
             another process may have got a file that this one did not.
+        now: The wall clock's time, in seconds since the epoch.
         swap: Exchanges two directories.
 
     Raises:
@@ -76,7 +82,10 @@ def link_view(
             check_directory(root, directory)
             there = _links(directory)
             wanted = _wanted(there or {}, names, listed)
-            if there == wanted or _put(directory, wanted, listed, swap):
+            if there == wanted:
+                return
+            if _put(directory, wanted, listed, swap, now):
+                _remove_old(directory, now)
                 return
     raise StoreError(
         f"cannot make the view {directory}: others change it all the time",
@@ -111,10 +120,15 @@ def _wanted(
 
 
 def _put(
-    directory: Path, links: Mapping[str, Path], listed: Mapping[str, Path], swap: Exchange
+    directory: Path,
+    links: Mapping[str, Path],
+    listed: Mapping[str, Path],
+    swap: Exchange,
+    now: float,
 ) -> bool:
     """Build the view aside and give it its name; ``False`` if somebody changed it meanwhile."""
     aside = directory.with_name(temporary_name(f".{directory.name}"))
+    keep = False
     LIVE_NAMES.add(aside.name)
     try:
         try:
@@ -130,17 +144,32 @@ def _put(
                 raise
         else:
             return True
-        with contextlib.suppress(FileNotFoundError):  # it went away: once more
-            if swap(aside, directory):
+        try:
+            with contextlib.suppress(PermissionError):
+                os.utime(directory, (now, now))  # its age as an old view counts from here
+            keep = swap(aside, directory)
+            if keep:
                 _take_over(aside, directory, links, listed)
             else:
                 _mend(directory, links)
-            return True
-        return False
+        except FileNotFoundError:
+            return False  # it went away
+        return True
     finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(aside)
+        if not keep:
+            with contextlib.suppress(OSError):
+                shutil.rmtree(aside)
         LIVE_NAMES.discard(aside.name)
+
+
+def _remove_old(directory: Path, now: float) -> None:
+    """Remove what earlier exchanges of this view left, once nobody can be listing it any more."""
+    for entry in directory.parent.iterdir():
+        if entry.name.startswith(f".{directory.name}."):
+            with contextlib.suppress(OSError):
+                age_s = now - entry.lstat().st_mtime
+                if is_abandoned(entry.name, age_s=age_s, process_lives=process_lives):
+                    shutil.rmtree(entry)
 
 
 def _take_over(

@@ -1,4 +1,6 @@
+import os
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,6 +9,7 @@ import pytest
 from muster.content.disk import remove_entry
 from muster.content.exchange import exchange
 from muster.content.staging import LIVE_NAMES
+from muster.content.sweep import ORPHAN_AGE_S, sweep
 from muster.content.view import Exchange, link_view
 from muster.digest import Digest
 from muster.errors import StoreError
@@ -34,12 +37,19 @@ class Site:
     def blob(self, digest: Digest) -> Path:
         return self.root / "blobs" / digest.hex
 
-    def link(self, names: dict[str, Digest], listed: dict[str, Digest] | None = None) -> None:
+    def link(
+        self,
+        names: dict[str, Digest],
+        listed: dict[str, Digest] | None = None,
+        *,
+        later_s: float = 0.0,
+    ) -> None:
         link_view(
             self.root,
             self.view,
             {name: self.blob(digest) for name, digest in names.items()},
             listed={name: self.blob(digest) for name, digest in (listed or {}).items()},
+            now=time.time() + later_s,
             swap=self._swap,
         )
 
@@ -115,10 +125,18 @@ def test_an_empty_directory_in_its_place_is_filled(site: Site) -> None:
     assert site.links() == site.wanted(a=A)
 
 
-def test_nothing_is_left_aside(site: Site) -> None:
-    for names in ({"a": A}, {"a": B}, {"b": C}):
-        site.link(names)
-    assert [path.name for path in site.view.parent.iterdir()] == [site.view.name]
+def test_old_views_are_left_to_whoever_lists_them_and_then_removed(site: Site) -> None:
+    site.link({"a": A})
+    with os.scandir(site.view) as listing:
+        site.link({"b": B})
+        assert [entry.name for entry in listing] in (["a"], ["b"])
+    aside = [path for path in site.view.parent.iterdir() if path != site.view]
+    assert len(aside) <= 1
+    site.link({"c": C}, later_s=2 * ORPHAN_AGE_S)
+    assert not any(path.exists() for path in aside)
+    sweep(site.root, now=time.time() + 4 * ORPHAN_AGE_S)
+    assert list(site.view.parent.iterdir()) == [site.view]
+    assert site.links() == site.wanted(c=C)
     assert not LIVE_NAMES
 
 
@@ -135,6 +153,7 @@ def test_a_view_somebody_else_made_meanwhile_keeps_what_is_listed(tmp_path: Path
         site.view,
         site.wanted(a=A),
         listed=site.wanted(a=A, b=B),
+        now=time.time(),
         swap=late,
     )
     assert site.links() == site.wanted(a=A, b=B)
@@ -151,7 +170,7 @@ def test_a_view_that_goes_away_meanwhile_is_made_again(tmp_path: Path) -> None:
             remove_entry(other)
         return exchange(one, other)
 
-    link_view(site.root, site.view, site.wanted(a=A), listed={}, swap=prune)
+    link_view(site.root, site.view, site.wanted(a=A), listed={}, now=0.0, swap=prune)
     assert site.links() == site.wanted(a=A)
     assert gone == [site.view]
 
@@ -165,7 +184,7 @@ def test_a_view_that_never_stays_is_given_up_with_a_reason(tmp_path: Path) -> No
 
     site.link({"a": B})
     with pytest.raises(StoreError, match="others change it"):
-        link_view(site.root, site.view, site.wanted(a=A), listed={}, swap=vanish)
+        link_view(site.root, site.view, site.wanted(a=A), listed={}, now=0.0, swap=vanish)
     assert site.links() == site.wanted(a=B)
 
 
