@@ -500,10 +500,20 @@ async def _begun(at: Fixture, key: MetadataKey) -> AsyncIterator[tuple[asyncio.S
         writer.transport.abort()
 
 
-def _open_copies() -> int:
-    """How many descriptors of unnamed files this process holds."""
-    links = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    return sum(str(link).endswith("(deleted)") for link in links)
+def _open_copies(at: Fixture, key: MetadataKey) -> int:
+    """How many descriptors of the file's copy this process holds."""
+    artifact = at.registry.get(key)
+    assert artifact is not None
+    descriptor = artifact.snapshot.open_fd()
+    try:
+        copy = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
+    count = 0
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
+        with contextlib.suppress(OSError):
+            count += os.path.samestat(os.fstat(int(name)), copy)
+    return count
 
 
 @both_loops
@@ -513,14 +523,14 @@ def test_a_client_that_leaves_mid_file_costs_nothing_and_no_descriptor(
     async def test(at: Fixture) -> None:
         key = at.publish("f", os.urandom(64 * PIECE_BYTES))
         await at.ask("/live")
-        before = await asyncio.to_thread(_open_copies)
+        assert await asyncio.to_thread(_open_copies, at, key) == 1
         for _ in range(5):
             async with _begun(at, key):
                 pass
         async with asyncio.timeout(20):
             while at.outcome("cut") != 5:
                 await at.ask("/live")
-        assert await asyncio.to_thread(_open_copies) == before
+        assert await asyncio.to_thread(_open_copies, at, key) == 1
 
     if not Path("/proc/self/fd").exists():
         pytest.skip("needs /proc to count descriptors")
