@@ -25,6 +25,7 @@ from muster.errors import ContentError, SourceError, StoreError
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
 from muster.model.fetch.candidates import Surroundings
+from muster.model.fetch.download import Blob
 from muster.model.fetch.file_fetcher import FileFetcher
 from muster.model.fetch.plan import FetchPlan, PlannedFile, left_out_for, plan_fetch
 from muster.model.fetch.replica import Replica
@@ -168,12 +169,14 @@ class CardFetcher:
         """Fetch ``files``; the first typed slot that fails stops the rest."""
         gate = asyncio.Semaphore(self._settings.parallel)
         deadline = asyncio.get_running_loop().time() + self._settings.card_timeout_s
+        cached = await self._files.find_cached(files)
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(
                         self._fetch(
                             each,
+                            cached.get(each.file.checksum),
                             replicas,
                             gate,
                             deadline,
@@ -189,13 +192,18 @@ class CardFetcher:
     async def _fetch(
         self,
         planned: PlannedFile,
+        cached: Blob | None,
         replicas: Sequence[Replica],
         gate: asyncio.Semaphore,
         deadline: float,
         reporter: Reporter,
     ) -> _Outcome:
+        if cached is not None:
+            reporter.tell(FetchState.CACHED, done_bytes=cached.size_bytes)
+            return _resolved(planned, cached, fetched=False)
         try:
-            return await self._in_time(planned, replicas, gate, deadline, reporter)
+            blob = await self._in_time(planned, replicas, gate, deadline, reporter)
+            return _resolved(planned, blob, fetched=True)
         except ContentError as error:
             reporter.tell(FetchState.FAILED, code=error.code, reason=error.message)
             if planned.required:
@@ -209,7 +217,7 @@ class CardFetcher:
         gate: asyncio.Semaphore,
         deadline: float,
         reporter: Reporter,
-    ) -> ResolvedFile:
+    ) -> Blob:
         try:
             async with asyncio.timeout_at(deadline), gate:
                 return await self._files.fetch(planned, replicas, reporter)
@@ -219,6 +227,17 @@ class CardFetcher:
                 f"{planned.name!r} was not here after {limit:g} s, the limit for a card",
                 hint="see whether its worker is slow; MUSTER_FETCH_CARD_SECS sets the limit",
             ) from error
+
+
+def _resolved(planned: PlannedFile, blob: Blob, *, fetched: bool) -> ResolvedFile:
+    return ResolvedFile(
+        name=planned.name,
+        path=blob.path,
+        digest=planned.file.checksum,
+        size_bytes=blob.size_bytes,
+        role=planned.role,
+        fetched=fetched,
+    )
 
 
 def _ignore(progress: FetchProgress) -> None:

@@ -26,7 +26,7 @@ from muster.model.fetch.local_source import LocalSource
 from muster.model.fetch.plan import PlannedFile
 from muster.model.fetch.replica import Replica
 from muster.model.fetch.reporter import Reporter
-from muster.model.fetch.resolved import FetchState, ResolvedFile
+from muster.model.fetch.resolved import FetchState
 from muster.model.fetch.scoreboard import Scoreboard
 
 __all__ = ["FileFetcher"]
@@ -81,10 +81,19 @@ class FileFetcher:
         await self._sources.http.close()
         self._memory.close()
 
+    async def find_cached(self, files: Sequence[PlannedFile]) -> dict[Digest, Blob]:
+        """Those of ``files`` that are here already, verified; one hop to a thread for all."""
+
+        def look() -> dict[Digest, Blob]:
+            found = ((each.file.checksum, self._find(each.file.checksum)) for each in files)
+            return {digest: blob for digest, blob in found if blob is not None}
+
+        return await run_to_end(look)
+
     async def fetch(
         self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
-    ) -> ResolvedFile:
-        """Get a file from the store, or from the first of its places that gives the right bytes.
+    ) -> Blob:
+        """Get a file that is not here from the first of its places that gives the right bytes.
 
         Places that may not be asked, or that we cannot read, matter only if nobody else has it.
 
@@ -92,13 +101,9 @@ class FileFetcher:
             ContentError: Nobody gave it; the message has every place's reason.
             StoreError: It can be kept neither on the disk nor in memory.
         """
-        blob = await self._look(planned.file.checksum)
-        if blob is not None:
-            reporter.tell(FetchState.CACHED, done_bytes=blob.size_bytes)
-            return _resolved(planned, blob, fetched=False)
         blob, place = await self._have_fetched(planned, replicas, reporter)
         reporter.tell(FetchState.VERIFIED, done_bytes=blob.size_bytes, place=place)
-        return _resolved(planned, blob, fetched=True)
+        return blob
 
     async def _have_fetched(
         self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
@@ -132,17 +137,23 @@ class FileFetcher:
     async def _turn(self, digest: Digest) -> AsyncIterator[tuple[Blob | None, Claim | None]]:
         """Wait while another process of this host downloads it: for its blob, or for our turn."""
         deadline = self._sources.clock.monotonic() + _OTHERS_S
-        claim = await run_to_end(self._store.claim, digest)
-        blob: Blob | None = None
-        while claim is None and blob is None and self._sources.clock.monotonic() < deadline:
-            await asyncio.sleep(_POLL_S)
-            blob = await self._look(digest)
-            claim = None if blob is not None else await run_to_end(self._store.claim, digest)
-        try:
-            # It may have come between the look and the claim.
-            yield blob or await self._look(digest), claim
-        finally:
+        held: list[Claim] = []  # filled in the thread: a cancelled task must release it, too
+
+        def claim_and_look() -> Blob | None:
+            """Claim it if nobody has, then look whether somebody was faster; blocks."""
+            claim = self._store.claim(digest)
             if claim is not None:
+                held.append(claim)
+            return self._find(digest)
+
+        try:
+            blob = await run_to_end(claim_and_look)
+            while not held and blob is None and self._sources.clock.monotonic() < deadline:
+                await asyncio.sleep(_POLL_S)
+                blob = await run_to_end(claim_and_look)
+            yield blob, held[0] if held else None
+        finally:
+            for claim in held:
                 await run_to_end(claim.release)
 
     async def _download(
@@ -222,17 +233,6 @@ class _Flight:
             except TimeoutError:
                 if self.download is not None and self.download.is_lagging():
                     return
-
-
-def _resolved(planned: PlannedFile, blob: Blob, *, fetched: bool) -> ResolvedFile:
-    return ResolvedFile(
-        name=planned.name,
-        path=blob.path,
-        digest=planned.file.checksum,
-        size_bytes=blob.size_bytes,
-        role=planned.role,
-        fetched=fetched,
-    )
 
 
 def _joined(errors: Sequence[ContentError], planned: PlannedFile) -> ContentError:
