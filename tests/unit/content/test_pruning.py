@@ -125,8 +125,11 @@ def test_what_is_leased_after_the_plan_was_made_stays(store: BlobStore) -> None:
     age(view)
     plan = everything(store)
     assert len(plan.removed) == 2
+    store.blob_path(b).unlink()
+    before = (store.root / "blobs").stat().st_mtime_ns
     with store.lease([a]):
         done = store.prune(plan)
+    assert (store.root / "blobs").stat().st_mtime_ns == before  # nor was it away for a moment
     assert [(each.blob.digest, each.reason) for each in done.kept] == [(a, PruneReason.IN_USE)]
     assert present(store) == {a.hex}
     assert view.exists()  # whoever uses a part of it may still want the name
