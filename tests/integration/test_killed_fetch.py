@@ -36,15 +36,17 @@ STEP = 16 * 1024
 
 
 @asynccontextmanager
-async def slow_worker(site: Site, model: Path) -> AsyncIterator[list[Path]]:
-    """A worker in the registry whose files arrive in steps; gives the files."""
+async def slow_worker(
+    site: Site, model: Path
+) -> AsyncIterator[tuple[MetadataServer, list[Path]]]:
+    """A worker in the registry whose files arrive in steps; gives the server and the files."""
     big = model / "big.txt"
     big.write_bytes(random.Random(1).randbytes(40 * STEP))
     discovery = FileDiscovery(DiscoverySettings(file_root=site.registry))
     try:
         async with MetadataServer() as server:
             for path in model.iterdir():
-                server.add(f"/{path.name}", trickle(path.read_bytes(), every_s=0.01, step=STEP))
+                server.add(f"/{path.name}", trickle(path.read_bytes(), every_s=0.03, step=STEP))
             card = hosted_at(server, model)
             extra = CheckedFile.from_disk(big).with_url(server.url("/big.txt"))
             card = msgspec.structs.replace(card, extra_files=(extra,))
@@ -64,7 +66,7 @@ async def slow_worker(site: Site, model: Path) -> AsyncIterator[list[Path]]:
             )
             await discovery.register(INSTANCES, instance.key, instance.to_json())
             await discovery.register(MODELS, record.key, record.to_json())
-            yield [big, *(model / (file.basename() or "") for file in card.iter_typed_files())]
+            yield server, [big, *(model / (file.basename() or "") for file in card.iter_typed_files())]
     finally:
         await discovery.close()
 
@@ -77,13 +79,19 @@ def check_blobs(cache: Path) -> int:
     return len(blobs)
 
 
-async def kill_some(site: Site, number: int, chance: random.Random) -> None:
-    """Start a few frontends on one cache; each is killed at a moment of its own."""
+async def kill_some(
+    site: Site, server: MetadataServer, number: int, chance: random.Random
+) -> None:
+    """Start a few frontends on one cache; once the first fetches, each is killed at its own moment."""
     options = ("--cache-dir", str(site.root / "cache"))
+    before = len(server.requests)
     for each in range(AT_A_TIME):
-        frontend = site.start_frontend(*options, role=f"killed{number}-{each}")
-        asyncio.get_running_loop().call_later(chance.uniform(0.8, 4.0), frontend.process.kill)
+        site.start_frontend(*options, role=f"killed{number}-{each}")
     killed = site.processes[-AT_A_TIME:]
+    async with asyncio.timeout(60):
+        await server.wait_for_requests(before + 1)
+    for process in killed:
+        asyncio.get_running_loop().call_later(chance.uniform(0.0, 2.5), process.kill)
     await asyncio.to_thread(
         wait_until, lambda: not any(process.is_running() for process in killed), "all killed"
     )
@@ -96,13 +104,14 @@ def test_fifty_killed_frontends_leave_no_bad_blob_and_nothing_that_blocks(
     cache = site.root / "cache"
 
     async def scenario() -> None:
-        async with slow_worker(site, model) as files:
+        async with slow_worker(site, model) as (server, files):
             seen = 0
+            big = blake3(files[0].read_bytes()).hexdigest()
             for number in range(ROUNDS):
-                await kill_some(site, number, chance)
+                await kill_some(site, server, number, chance)
                 seen += check_blobs(cache)
                 for path in sorted((cache / "blobs").glob("?" * 64)):
-                    if chance.random() < 0.7:
+                    if path.name == big or chance.random() < 0.5:
                         path.unlink()
             assert seen, "no fetch came to an end before its frontend was killed"
             leftovers = [*cache.glob("blobs/*.tmp.*")]

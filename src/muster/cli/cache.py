@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import os
 import time
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from muster.cli.lazy_group import LazyGroup
 from muster.cli.options import load_settings
 from muster.cli.quantity import show_age, show_size
 from muster.cli.table import show_table
@@ -25,33 +25,21 @@ __all__ = ["cache_options", "command", "open_cache"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_COMMANDS = {
-    "ls": "muster.cli.cache:ls_command",
-    "verify": "muster.cli.cache_verify:command",
-    "prune": "muster.cli.cache_prune:prune_command",
-    "clear": "muster.cli.cache_prune:clear_command",
-    "import": "muster.cli.cache_import:command",
-    "path": "muster.cli.cache:path_command",
-}
 _SHORT = 12
 """Digits of a digest that are shown."""
 
 
-class _Commands(click.Group):
-    """Commands by name, imported on use."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
-            return None
-        module, _, name = _COMMANDS[cmd_name].partition(":")
-        found: click.Command = getattr(importlib.import_module(module), name)
-        return found
-
-
-@click.group(cls=_Commands)
+@click.group(
+    cls=LazyGroup,
+    modules={
+        "ls": ("cache:ls_command", "List the files that are kept, and who uses them."),
+        "verify": ("cache_verify", "Hash every file that is kept, and set bad ones aside."),
+        "prune": ("cache_prune:prune_command", "Remove files that nobody uses."),
+        "clear": ("cache_prune:clear_command", "Remove everything that is not in use."),
+        "import": ("cache_import", "Put the files of packs into the cache."),
+        "path": ("cache:path_command", "Say where the cache is."),
+    },
+)
 def command() -> None:
     """Look after the cache of models' files.
 

@@ -18,6 +18,7 @@ from typing import NamedTuple, Protocol
 from muster.clock import Clock
 from muster.config.settings import FetchSettings
 from muster.content.offload import run_to_end
+from muster.content.store_protocol import Staged
 from muster.digest import Digest
 from muster.errors import (
     ContentError,
@@ -52,32 +53,6 @@ class Blob(NamedTuple):
 
     path: Path
     size_bytes: int
-
-
-class Staged(Protocol):
-    """An attempt to store a blob; see ``StagedBlob``."""
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes written so far."""
-        ...
-
-    @property
-    def has_ended(self) -> bool:
-        """Whether it was committed or discarded."""
-        ...
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Append ``data``; blocks."""
-        ...
-
-    def commit(self) -> Path:
-        """Check the digest and keep the bytes; blocks."""
-        ...
-
-    def discard(self) -> None:
-        """Drop the attempt; blocks."""
-        ...
 
 
 class StageFile(Protocol):
