@@ -211,7 +211,7 @@ def test_workers_that_take_text_are_not_served_and_say_so(model: Path, tmp_path:
     run(scenario())
 
 
-def test_two_namespaces_with_one_model_share_itsrequest_count(model: Path, tmp_path: Path) -> None:
+def test_two_namespaces_with_one_model_share_its_requests(model: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         registry = MemoryRegistry()
         async with (
@@ -222,7 +222,7 @@ def test_two_namespaces_with_one_model_share_itsrequest_count(model: Path, tmp_p
             await serve(one, model, endpoint="blue.backend.generate")
             await serve(two, model, endpoint="green.backend.generate")
             await site.listed("tiny")
-            await site.until(lambda: len(site.fleet.table.instances()) == 2)
+            await site.until(lambda: len(site.fleet.groups()) == 2)
             for _ in range(10):
                 await site.echo("x")
             assert [request_count(one), request_count(two)] == [5, 5]
