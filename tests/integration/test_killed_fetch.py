@@ -36,9 +36,7 @@ STEP = 16 * 1024
 
 
 @asynccontextmanager
-async def slow_worker(
-    site: Site, model: Path
-) -> AsyncIterator[tuple[MetadataServer, list[Path]]]:
+async def slow_worker(site: Site, model: Path) -> AsyncIterator[tuple[MetadataServer, list[Path]]]:
     """A worker in the registry whose files arrive in steps; gives the server and the files."""
     big = model / "big.txt"
     big.write_bytes(random.Random(1).randbytes(40 * STEP))
@@ -66,7 +64,10 @@ async def slow_worker(
             )
             await discovery.register(INSTANCES, instance.key, instance.to_json())
             await discovery.register(MODELS, record.key, record.to_json())
-            yield server, [big, *(model / (file.basename() or "") for file in card.iter_typed_files())]
+            yield (
+                server,
+                [big, *(model / (file.basename() or "") for file in card.iter_typed_files())],
+            )
     finally:
         await discovery.close()
 
@@ -79,9 +80,7 @@ def check_blobs(cache: Path) -> int:
     return len(blobs)
 
 
-async def kill_some(
-    site: Site, server: MetadataServer, number: int, chance: random.Random
-) -> None:
+async def kill_some(site: Site, server: MetadataServer, number: int, chance: random.Random) -> None:
     """Start a few frontends on one cache; once the first fetches, each is killed at its own moment."""
     options = ("--cache-dir", str(site.root / "cache"))
     before = len(server.requests)

@@ -43,6 +43,8 @@ _NOT_FOUND = "Not found"
 _NO_ROUTE = "Route not found"
 _UNREADABLE = "Failed to read file"
 _RETRY_AFTER_S = 1
+_SMALL_BYTES = 64 * 1024
+"""Up to here a body leaves together with its headers, which costs half as much as a stream."""
 _STAGED_WAIT_S = 5.0
 """How long a request waits for a registration under way: the registry's word for its card."""
 _STAGED_POLL_S = 0.02
@@ -223,7 +225,11 @@ class MetadataAnswers:
         self._places -= 1
         try:
             file = OpenFile(artifact.snapshot.open_fd(), start, stop)
-            await send_body(request, response, file, self._bytes.inc)
+            if stop - start <= _SMALL_BYTES:
+                response = await _in_one_write(file, response)
+                self._bytes.inc(stop - start)
+            else:
+                await send_body(request, response, file, self._bytes.inc)
         except (ContentError, OSError) as error:
             if isinstance(error, ConnectionError):  # the client went away; aiohttp ends the request
                 self._count("cut")
@@ -276,3 +282,10 @@ class MetadataAnswers:
 
     def _count(self, outcome: str) -> None:
         self._outcomes.labels(outcome).inc()
+
+
+async def _in_one_write(file: OpenFile, head: web.StreamResponse) -> web.Response:
+    """The whole of a small file as one response with ``head``'s status and headers."""
+    with file:
+        body = bytes(await file.read())
+    return web.Response(status=head.status, headers=head.headers, body=body)
