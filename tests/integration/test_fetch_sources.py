@@ -204,6 +204,35 @@ def test_the_only_replica_is_asked_to_go_on_where_it_broke_off(tmp_path: Path) -
     play(tmp_path, scenario)
 
 
+@pytest.mark.parametrize("size", [len(DATA), None], ids=["size known", "size unknown"])
+def test_a_file_that_is_whole_although_its_source_said_more_is_taken(
+    tmp_path: Path, size: int | None
+) -> None:
+    """All bytes came, then the connection broke: nothing is missing, whoever is asked next."""
+
+    async def scenario(setup: Setup) -> None:
+        first = setup.server.add("/a/tokenizer.json", reply.lying_length(DATA, len(DATA) + 1))
+        second = setup.server.add("/b/tokenizer.json", reply.ranged(DATA))
+        slot = Slot(SlotKind.HF_TOKENIZER_JSON, CheckedFile.at(first, Digest.of(DATA), size))
+        one = Replica(
+            card=ModelDeploymentCard(display_name="M", slug="m", tokenizer=slot), host="127.0.0.1"
+        )
+        assert is_whole(await setup.resolve(one, replica(second, healthy=False)))
+
+    play(tmp_path, scenario)
+
+
+def test_a_replica_with_a_larger_file_spoils_nothing_that_is_here(tmp_path: Path) -> None:
+    async def scenario(setup: Setup) -> None:
+        first = setup.server.add("/a/tokenizer.json", reply.ranged(DATA, stop_at=1_000_000))
+        larger = setup.server.add("/b/tokenizer.json", reply.ranged(DATA + b"more"))
+        third = setup.server.add("/c/tokenizer.json", reply.ranged(DATA))
+        replicas = (replica(first), replica(larger, healthy=False), replica(third, healthy=False))
+        assert is_whole(await setup.resolve(*replicas))
+
+    play(tmp_path, scenario)
+
+
 @pytest.mark.parametrize("lie", [-1, 1, 70_000])
 def test_a_part_that_begins_elsewhere_is_not_taken(tmp_path: Path, lie: int) -> None:
     async def scenario(setup: Setup) -> None:

@@ -99,6 +99,7 @@ class Fleet:
         self._wake = asyncio.Event()
         self._files: dict[tuple[GroupKey, str], FileTable] = {}
         self._leases = LeaseKeeper(store)
+        self._awaited: set[GroupKey] = set()
         self._stale = ""
         self._read_at: float | None = None
         self.journal = FleetJournal(clock, self._catalog.status)
@@ -223,7 +224,8 @@ class Fleet:
                 code = Reason.NO_INSTANCE
                 message = f"its instance is not in the registry, so whom to believe? {message}"
             self._failed(build, code, f"{message}; {error.hint}" if error.hint else message)
-            if client is not None and nowhere:
+            if client is not None and nowhere and build.group not in self._awaited:
+                self._awaited.add(build.group)
                 self._tasks.start(self._hurry_when_seen(build, client), name="wait for an instance")
             return
         except Exception as error:
@@ -250,10 +252,14 @@ class Fleet:
 
     async def _hurry_when_seen(self, build: Build, client: Client) -> None:
         """Try again at once when an instance of the endpoint appears."""
-        with contextlib.suppress(WorkerUnavailable):
+        try:
             await client.wait_for_instances(_LATE_INSTANCE_S)
-            self._catalog.hurry(build.group, self._clock.monotonic())
-            self._wake.set()
+        except WorkerUnavailable:
+            return
+        finally:
+            self._awaited.discard(build.group)
+        self._catalog.hurry(build.group, self._clock.monotonic())
+        self._wake.set()
 
     def _failed(self, build: Build, code: str, message: str) -> None:
         now = self._clock.monotonic()

@@ -233,12 +233,17 @@ class _Line:
                 turns.append(turn)
             if turn.refusals == 1 or turn.refusals > _BUSY_ROUNDS:
                 errors.append(error)
-        except (DigestMismatchError, TooLargeError) as error:
-            await self._blame(turns, errors, error)
         except ContentError as error:
+            gave = turn in self._givers
+            if isinstance(error, DigestMismatchError) or (
+                gave and isinstance(error, TooLargeError)
+            ):
+                await self._blame(turns, errors, error)
+                return None
             self._sources.scores.failed(source, now=now())
             errors.append(error)
-            gave = self._staged is not None and self._staged.size_bytes > before
+            if self._is_full():  # all its bytes are here, however it ended
+                return await self._settle(turns, errors)
             if gave and turn.resumes < _RESUMES:
                 turn.resumes += 1
                 turns.append(turn)
@@ -261,9 +266,10 @@ class _Line:
         now = self._sources.clock.monotonic
         self._pace = Pace(now(), min_rate=self._sources.settings.min_rate)
         self._reporter.tell(FetchState.FETCHING, done_bytes=staged.size_bytes, place=str(place))
-        self._givers.append(turn)
         async with self._open(place, staged.size_bytes) as body:
             async for piece in body:
+                if turn not in self._givers:
+                    self._givers.append(turn)
                 await run_to_end(staged.write, piece)
                 self._pace.note(len(piece), now())
                 self._on_bytes()
@@ -295,11 +301,25 @@ class _Line:
         size_bytes = staged.size_bytes
         return Blob(await run_to_end(staged.commit), size_bytes)
 
+    def _is_full(self) -> bool:
+        """Whether as many bytes are staged as the card says the file has."""
+        return self._staged is not None and self._staged.size_bytes == self._file.size
+
+    async def _settle(
+        self, turns: collections.deque[_Turn], errors: list[ContentError]
+    ) -> Blob | None:
+        """The file, if what is staged is right as it is."""
+        try:
+            return await self._commit()
+        except DigestMismatchError as error:
+            await self._blame(turns, errors, error)
+            return None
+
     async def _blame(
         self, turns: collections.deque[_Turn], errors: list[ContentError], error: ContentError
     ) -> None:
         """Wrong bytes: the one who gave them all is bad; of several, each has to show it alone."""
-        givers = list(dict.fromkeys(self._givers))
+        givers = list(self._givers)
         await self._drop()
         if len(givers) > 1:
             for giver in givers:

@@ -90,6 +90,10 @@ class HttpSource:
             headers["Authorization"] = f"Bearer {self._token}"
         with self._errors(place):
             response = await self._get(place, headers)
+        if _has_no_more(response, start):
+            response.close()
+            yield _nothing()
+            return
         body = self._read(response, place)
         try:
             skip = self._check(response, place, start=start, cap_bytes=cap_bytes)
@@ -225,6 +229,19 @@ class HttpSource:
                 hint="the file is larger than the card says, or than MUSTER_FETCH_MAX_BYTES allows",
             )
         return start - begins
+
+
+def _has_no_more(response: aiohttp.ClientResponse, start: int) -> bool:
+    """Whether the answer is that the file ends where we are."""
+    ends_here = response.headers.get("Content-Range", "").strip() == f"bytes */{start}"
+    return start > 0 and response.status == 416 and ends_here
+
+
+async def _nothing() -> AsyncGenerator[bytes, None]:
+    """A body without bytes."""
+    pieces: tuple[bytes, ...] = ()
+    for piece in pieces:
+        yield piece
 
 
 async def _after(body: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:
