@@ -25,8 +25,8 @@ from muster.errors import ContentError, SourceError, StoreError
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
 from muster.model.fetch.candidates import Surroundings
-from muster.model.fetch.download import Blob
 from muster.model.fetch.file_fetcher import FileFetcher
+from muster.model.fetch.line import Blob
 from muster.model.fetch.plan import FetchPlan, PlannedFile, left_out_for, plan_fetch
 from muster.model.fetch.replica import Replica
 from muster.model.fetch.reporter import OnProgress, Reporter

@@ -19,9 +19,10 @@ from muster.digest import Digest
 from muster.errors import ContentError, SourceError, StoreError
 from muster.log import facts
 from muster.model.fetch.candidates import Candidate, Surroundings, find_candidates, in_order
-from muster.model.fetch.download import Blob, Download, Sources, StageFile
+from muster.model.fetch.download import Download
 from muster.model.fetch.gate import TrustGate
 from muster.model.fetch.http_source import HttpSource
+from muster.model.fetch.line import Blob, Sources, StageFile
 from muster.model.fetch.local_source import LocalSource
 from muster.model.fetch.plan import PlannedFile
 from muster.model.fetch.replica import Replica

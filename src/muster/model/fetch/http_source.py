@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import http
-import re
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from types import TracebackType
 
@@ -22,17 +20,15 @@ from muster.clock import SYSTEM_CLOCK, Clock
 from muster.config.settings import FetchSettings
 from muster.content.disk import CHUNK_BYTES
 from muster.digest import Digest
-from muster.errors import ContentError, SourceBusyError, SourceError, TooLargeError
+from muster.errors import ContentError, SourceError
+from muster.model.fetch.http_answer import REDIRECTS, check_answer, has_no_more
 from muster.model.fetch.place import HttpKind, HttpPlace, redact
-from muster.model.fetch.retry_after import retry_after_s
 
 __all__ = ["HttpSource"]
 
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"muster/{__version__}"}
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_MOST_REDIRECTS = 5
+_MOSTREDIRECTS = 5
 _HAND_OUT_S = 0.25
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)", re.ASCII)
 
 
 class HttpSource:
@@ -90,13 +86,15 @@ class HttpSource:
             headers["Authorization"] = f"Bearer {self._token}"
         with self._errors(place):
             response = await self._get(place, headers)
-        if _has_no_more(response, start):
+        if has_no_more(response, start):
             response.close()
             yield _nothing()
             return
         body = self._read(response, place)
         try:
-            skip = self._check(response, place, start=start, cap_bytes=cap_bytes)
+            skip = check_answer(
+                response, place, start=start, cap_bytes=cap_bytes, now=self._clock.wall()
+            )
             yield _after(body, skip) if skip else body
         finally:
             await body.aclose()
@@ -104,7 +102,7 @@ class HttpSource:
 
     async def _get(self, place: HttpPlace, headers: dict[str, str]) -> aiohttp.ClientResponse:
         url = _checked(place)
-        for _ in range(_MOST_REDIRECTS):
+        for _ in range(_MOSTREDIRECTS):
             target, name = _dialled(url, place), None
             if target is not url:
                 headers = {**headers, "Host": url.raw_authority}
@@ -112,11 +110,11 @@ class HttpSource:
             response = await self._opened().get(
                 target, headers=headers, allow_redirects=False, server_hostname=name
             )
-            if place.kind is not HttpKind.HUB or response.status not in _REDIRECTS:
+            if place.kind is not HttpKind.HUB or response.status not in REDIRECTS:
                 return response
             response.close()
             url = _redirected(url, response.headers.get("Location", ""), place)
-        raise SourceError(f"{place} redirects more than {_MOST_REDIRECTS} times")
+        raise SourceError(f"{place} redirects more than {_MOSTREDIRECTS} times")
 
     async def _read(
         self, response: aiohttp.ClientResponse, place: HttpPlace
@@ -190,52 +188,6 @@ class HttpSource:
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise SourceError(f"cannot fetch {place}: {_reason(error)}") from error
 
-    def _check(
-        self, response: aiohttp.ClientResponse, place: HttpPlace, *, start: int, cap_bytes: int
-    ) -> int:
-        """Look at the answer's head; how many bytes of its body come before ``start``."""
-        status = response.status
-        if status in (429, 503):
-            wait_s = retry_after_s(response.headers.get("Retry-After"), now=self._clock.wall())
-            raise SourceBusyError(
-                f"fetching {place} returned status {_status(response)}",
-                retry_after_s=wait_s,
-                hint="the worker sends as many files at a time as MUSTER_METADATA_TRANSFERS allows",
-            )
-        if status == 401:
-            raise SourceError(
-                f"fetching {place} returned status {_status(response)}",
-                hint="set MUSTER_METADATA_TOKEN to the token the worker asks for",
-            )
-        if status != 200 and not (start and status == 206):
-            hint = (
-                "redirects are not followed: a card must name the file itself"
-                if status in _REDIRECTS
-                else "see that the worker is the one the card names, and that it serves its files"
-            )
-            raise SourceError(f"fetching {place} returned status {_status(response)}", hint=hint)
-        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("", "identity"):
-            raise SourceError(
-                f"{place} answered with content encoding {encoding[:40]!r}; only identity is accepted"
-            )
-        begins = _begins_at(response, place) if status == 206 else 0
-        if begins > start or (status == 206 and begins != start):
-            raise SourceError(f"{place} sent the part from byte {begins}, asked from {start}")
-        length = response.content_length
-        if length is not None and begins + length > cap_bytes:
-            raise TooLargeError(
-                f"{place} reports {begins + length} bytes, exceeds cap {cap_bytes}",
-                hint="the file is larger than the card says, or than MUSTER_FETCH_MAX_BYTES allows",
-            )
-        return start - begins
-
-
-def _has_no_more(response: aiohttp.ClientResponse, start: int) -> bool:
-    """Whether the answer is that the file ends where we are."""
-    ends_here = response.headers.get("Content-Range", "").strip() == f"bytes */{start}"
-    return start > 0 and response.status == 416 and ends_here
-
 
 async def _nothing() -> AsyncGenerator[bytes, None]:
     """A body without bytes."""
@@ -252,14 +204,6 @@ async def _after(body: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:
             continue
         yield piece[skip:]
         skip = 0
-
-
-def _begins_at(response: aiohttp.ClientResponse, place: HttpPlace) -> int:
-    header = response.headers.get("Content-Range", "")
-    match = _CONTENT_RANGE.fullmatch(header.strip())
-    if match is None:
-        raise SourceError(f"{place} sent a part without saying which: {header[:80]!r}")
-    return int(match[1])
 
 
 def _dialled(url: URL, place: HttpPlace) -> URL:
@@ -292,14 +236,6 @@ def _checked(place: HttpPlace) -> URL:
     if not has_host:
         raise SourceError(f"{place} names no host")
     return url
-
-
-def _status(response: aiohttp.ClientResponse) -> str:
-    """``404 Not Found``, in the standard's words: the server's own may be anything."""
-    try:
-        return f"{response.status} {http.HTTPStatus(response.status).phrase}"
-    except ValueError:
-        return str(response.status)
 
 
 def _reason(error: Exception) -> str:
