@@ -77,6 +77,7 @@ class FetchBars:
             ),
             markup=False,
             highlight=False,
+            soft_wrap=True,
         )
 
     def _show(self) -> None:
@@ -99,25 +100,28 @@ class FetchBars:
             console=self._console,
             transient=True,
             redirect_stdout=False,
-            redirect_stderr=True,  # log lines are printed above the bars
+            redirect_stderr=True,  # what else is written is printed above the bars
         )
-        self._redirect_log()
+        self._redirect_log(self._console)
         self._progress.start()
 
-    def _redirect_log(self) -> None:
-        """Let the log's handlers write where standard error leads now, not where it led before."""
+    def _redirect_log(self, console: Console) -> None:
+        """Print the log above the bars, each line as it is: folded lines are of no use to anybody."""
         for handler in logging.getLogger().handlers:
             if isinstance(handler, logging.StreamHandler) and handler.stream is sys.stderr:
-                handler.setStream(_StandardError())
+                handler.setStream(_AboveTheBars(console))
 
 
-class _StandardError:
-    """Whatever ``sys.stderr`` is at the moment of each write."""
+class _AboveTheBars:
+    """A text stream whose lines a console prints."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
 
     def write(self, text: str) -> int:
-        """Write ``text``."""
-        return sys.stderr.write(text)
+        """Print ``text``, which ends its last line."""
+        self._console.print(text, end="", markup=False, highlight=False, soft_wrap=True)
+        return len(text)
 
     def flush(self) -> None:
-        """Flush."""
-        sys.stderr.flush()
+        """Nothing waits here."""
