@@ -57,11 +57,15 @@ class BuildNotes:
                 files_total=self._files.total_count,
                 verifying=told[1],
             )
-            self._journal.observe()
+            self._observe()
 
     def files_here(self, resolved: ResolvedCard) -> None:
         """All files are here that will be."""
         self._files.leave_out(resolved.left_out)
         self._journal.note_left_out(len(resolved.left_out))
         self._catalog.loading(self._build.build_id)
-        self._journal.observe()
+        self._observe()
+
+    def _observe(self) -> None:
+        group = self._build.group
+        self._journal.observe_group(group, self._catalog.status_of(group))

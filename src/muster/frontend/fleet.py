@@ -142,7 +142,10 @@ class Fleet:
 
     async def _follow(self, watch: Watch) -> None:
         async for change in watch:
-            self._carry_out(self._catalog.apply([change]))
+            decisions = self._catalog.apply([change])
+            self._carry_out(decisions)
+            if not decisions:
+                self.journal.observe()  # what nobody served may be gone
 
     async def _retry(self) -> None:
         """Start builds again when their pause is over."""
@@ -158,7 +161,7 @@ class Fleet:
 
     # -- decisions ---------------------------------------------------------------------------
 
-    def _carry_out(self, decisions: Iterable[Decision]) -> None:
+    def _carry_out(self, decisions: Sequence[Decision]) -> None:
         for decision in decisions:
             match decision:
                 case Build():
@@ -169,7 +172,16 @@ class Fleet:
                     self._set_members(decision)
                 case Refuse():
                     pass  # the journal says it, with everything else that has changed
-        self.journal.observe()
+        self._observe(dict.fromkeys(decision.group for decision in decisions))
+
+    def _observe(self, groups: Iterable[GroupKey | None]) -> None:
+        """Let the journal see what has become of these groups; of all, for ``None`` among them."""
+        groups = [*groups]
+        if None in groups:
+            self.journal.observe()
+            return
+        for group in filter(None, groups):
+            self.journal.observe_group(group, self._catalog.status_of(group))
 
     def _start(self, build: Build) -> None:
         running = self._builds.pop(build.group, None)
@@ -264,7 +276,7 @@ class Fleet:
     def _failed(self, build: Build, code: str, message: str) -> None:
         now = self._clock.monotonic()
         self._catalog.failed(build.build_id, code=code, message=message, now=now)
-        self.journal.observe()
+        self._observe([build.group])
         self._wake.set()
 
     def _serve(self, build: Build, built: BuiltModel, route: GroupRoute) -> None:

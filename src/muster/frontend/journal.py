@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -11,24 +12,33 @@ from prometheus_client.registry import Collector
 from muster.clock import Clock
 from muster.log import facts
 from muster.metrics import Histogram
+from muster.model.catalog.group import GroupKey
 from muster.model.catalog.status import ModelState, ModelStatus
 from muster.model.fetch.resolved import FetchProgress, FetchState
 
-__all__ = ["FleetJournal", "StandingKey", "standing_key"]
+__all__ = ["FleetJournal"]
 
 logger = logging.getLogger(__name__)
 
-StandingKey = tuple[str, str, str]
-"""A model, where it is, and its card: what a state belongs to."""
-
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
+_Place = tuple[str, str]
+"""A model and where it is: its group's worker set, or the key of a record that cannot be read."""
 
-def standing_key(status: ModelStatus) -> StandingKey:
-    """What a status is about; a record that cannot be read is known by its key."""
-    if status.group is None:
-        return status.model, status.keys[0] if status.keys else "", ""
-    return status.model, status.group.worker_set, status.mdcsum or ""
+
+class _Standing(NamedTuple):
+    """What a card has come to, since when, and when it was first seen."""
+
+    state: ModelState
+    code: str
+    since: float
+    seen: float
+
+
+def _place(status: ModelStatus) -> _Place:
+    if status.group is not None:
+        return status.model, status.group.worker_set
+    return status.model, status.keys[0] if status.keys else ""
 
 
 class FleetJournal(Collector):
@@ -42,8 +52,7 @@ class FleetJournal(Collector):
     def __init__(self, clock: Clock, statuses: Callable[[], Sequence[ModelStatus]]) -> None:
         self._clock = clock
         self._statuses = statuses
-        self._since: dict[StandingKey, tuple[ModelState, str, float]] = {}
-        self._seen: dict[StandingKey, float] = {}
+        self._standings: dict[_Place, dict[str, _Standing]] = {}
         self._files: dict[str, int] = {}
         self._bytes = 0
         self._fetch_seconds = Histogram(
@@ -63,27 +72,41 @@ class FleetJournal(Collector):
 
     def observe(self) -> None:
         """Compare all states with the last time; log and time what has changed."""
-        now = self._clock.wall()
-        current: dict[StandingKey, tuple[ModelState, str, float]] = {}
+        places: dict[_Place, list[ModelStatus]] = {place: [] for place in self._standings}
         for status in self._statuses():
-            key = standing_key(status)
-            known = self._since.get(key)
-            if known is not None and known[:2] == (status.state, status.code):
-                current[key] = known
-                continue
-            current[key] = (status.state, status.code, now)
-            self._seen.setdefault(key, now)
-            if status.state is ModelState.SERVING and (known is None or known[0] != status.state):
-                self._routable_seconds.labels().observe(now - self._seen[key])
-            if known is not None or status.state is not ModelState.SEEN:
-                self._log(status)
-        self._since = current
-        self._seen = {key: at for key, at in self._seen.items() if key in current}
+            places.setdefault(_place(status), []).append(status)
+        for place, statuses in places.items():
+            self._compare(place, statuses)
+
+    def observe_group(self, group: GroupKey, statuses: Sequence[ModelStatus]) -> None:
+        """The same for one group, whose states these are; there may be thousands of others."""
+        self._compare((group.model, group.worker_set), statuses)
 
     def since(self, status: ModelStatus) -> float:
         """When a card's present state began, in seconds since the epoch."""
-        known = self._since.get(standing_key(status))
-        return known[2] if known is not None else self._clock.wall()
+        known = self._standings.get(_place(status), {}).get(status.mdcsum or "")
+        return known.since if known is not None else self._clock.wall()
+
+    def _compare(self, place: _Place, statuses: Sequence[ModelStatus]) -> None:
+        now = self._clock.wall()
+        before = self._standings.get(place, {})
+        current: dict[str, _Standing] = {}
+        for status in statuses:
+            card = status.mdcsum or ""
+            known = before.get(card)
+            if known is not None and (known.state, known.code) == (status.state, status.code):
+                current[card] = known
+                continue
+            seen = known.seen if known is not None else now
+            current[card] = _Standing(status.state, status.code, now, seen)
+            if status.state is ModelState.SERVING:
+                self._routable_seconds.labels().observe(now - seen)
+            if known is not None or status.state is not ModelState.SEEN:
+                self._log(status)
+        if current:
+            self._standings[place] = current
+        else:
+            self._standings.pop(place, None)
 
     def note_file(self, progress: FetchProgress) -> None:
         """Count one step of one file."""

@@ -249,7 +249,13 @@ class Admission:
                 if key not in self._refused:
                     self._refused.add(key)
                     decisions.append(
-                        Refuse(key=key, model=self._key.model, code=code, message=message)
+                        Refuse(
+                            group=self._key,
+                            key=key,
+                            model=self._key.model,
+                            code=code,
+                            message=message,
+                        )
                     )
         return decisions
 

@@ -151,6 +151,11 @@ class Catalog:
         times = [group.next_retry_at() for group in self._groups.values()]
         return min((time for time in times if time is not None), default=None)
 
+    def status_of(self, group: GroupKey) -> list[ModelStatus]:
+        """The entries of one group; none if it is gone."""
+        found = self._groups.get(group)
+        return found.status() if found is not None else []
+
     def status(self) -> list[ModelStatus]:
         """One entry a cohort and one an unreadable record, by model name, then group, then age."""
         entries = [entry for group in self._groups.values() for entry in group.status()]

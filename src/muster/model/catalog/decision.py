@@ -38,8 +38,12 @@ class Members(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Refuse(msgspec.Struct, frozen=True, kw_only=True):
-    """A record is not served; said once for each reason. ``model`` is empty if nobody knows it."""
+    """A record is not served; said once for each reason.
 
+    ``model`` is empty if nobody knows it; ``group`` is ``None`` for a record that cannot be read.
+    """
+
+    group: GroupKey | None = None
     key: str
     model: str
     code: str
