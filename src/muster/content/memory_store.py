@@ -16,11 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from blake3 import blake3
-
 from muster.content.disk import store_errors, write_all
+from muster.content.promise import Promise
 from muster.digest import Digest
-from muster.errors import DigestMismatchError, StoreError, TooLargeError
+from muster.errors import StoreError
 
 __all__ = ["HAS_MEMORY_FILES", "MemoryStore", "StagedMemory"]
 
@@ -52,7 +51,7 @@ class MemoryStore:
 
     def stage(self, digest: Digest, *, cap_bytes: int, source: str) -> StagedMemory:
         """Start to put a blob here; see ``Store.stage``."""
-        return StagedMemory(self, digest, cap_bytes=cap_bytes, source=source)
+        return StagedMemory(self, Promise(digest, cap_bytes=cap_bytes, source=source))
 
     def close(self) -> None:
         """Forget every blob; paths given out mean nothing any more. Idempotent."""
@@ -128,15 +127,11 @@ class _Held:
 class StagedMemory:
     """One attempt to put one blob into a ``MemoryStore``; see ``Staged``."""
 
-    def __init__(self, store: MemoryStore, digest: Digest, *, cap_bytes: int, source: str) -> None:
+    def __init__(self, store: MemoryStore, promise: Promise) -> None:
         self._store = store
-        self._digest = digest
-        self._cap_bytes = cap_bytes
-        self._source = source
-        self._hash = blake3()
+        self._promise = promise
         self._file: _Held | None = None
         self._ended = False
-        self._size_bytes = 0
 
     def __enter__(self) -> StagedMemory:
         return self
@@ -152,7 +147,7 @@ class StagedMemory:
     @property
     def size_bytes(self) -> int:
         """Bytes written so far."""
-        return self._size_bytes
+        return self._promise.size_bytes
 
     @property
     def has_ended(self) -> bool:
@@ -162,33 +157,22 @@ class StagedMemory:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append ``data``; raises as ``Staged.write``."""
         self._require_open()
-        size_bytes = self._size_bytes + len(data)
-        if size_bytes > self._cap_bytes:
-            raise TooLargeError(
-                f"{self._source} body exceeds cap {self._cap_bytes}",
-                hint="the file is larger than the card says, or than MUSTER_FETCH_MAX_BYTES allows",
-            )
+        self._promise.admit(data)
         file = self._open()
         with store_errors(_DOING):
             write_all(file.descriptor, memoryview(data))
-        self._hash.update(data)
-        self._size_bytes = size_bytes
+        self._promise.taken(data)
 
     def commit(self) -> Path:
         """Check the digest and keep the bytes; raises as ``Staged.commit``."""
         self._require_open()
         try:
-            got = Digest(self._hash.hexdigest())
-            if got != self._digest:
-                raise DigestMismatchError(
-                    f"checksum mismatch for {self._source}: expected {self._digest}",
-                    hint="the file changed after the model was registered; register it again",
-                )
+            self._promise.check()
             file = self._open()
             with store_errors(_DOING):
                 file.seal()
             self._file = None
-            return self._store.keep(self._digest, file)
+            return self._store.keep(self._promise.digest, file)
         finally:
             self.discard()
 

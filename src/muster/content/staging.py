@@ -15,12 +15,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from blake3 import blake3
-
 from muster.content.directory import make_private_directory
 from muster.content.disk import Fingerprint, store_errors, sync_directory, write_all
-from muster.digest import Digest
-from muster.errors import DigestMismatchError, StoreError, TooLargeError
+from muster.content.promise import Promise
+from muster.errors import StoreError
 
 __all__ = ["LIVE_NAMES", "StagedBlob", "temporary_name"]
 
@@ -46,22 +44,16 @@ class StagedBlob:
     Args:
         target: The blob's final path.
         root: The store's root; directories between it and ``target`` are made.
-        digest: What the bytes must hash to.
-        cap_bytes: Most bytes accepted.
-        source: Where the bytes come from, for messages; must hold no secrets.
+        promise: What the bytes must be.
         on_commit: Told the fingerprint of the file in place.
     """
 
     __slots__ = (
-        "_cap_bytes",
         "_descriptor",
-        "_digest",
         "_ended",
-        "_hash",
         "_on_commit",
+        "_promise",
         "_root",
-        "_size_bytes",
-        "_source",
         "_target",
         "_temporary",
     )
@@ -71,19 +63,13 @@ class StagedBlob:
         target: Path,
         *,
         root: Path,
-        digest: Digest,
-        cap_bytes: int,
-        source: str,
+        promise: Promise,
         on_commit: Callable[[Fingerprint], None],
     ) -> None:
         self._target = target
         self._root = root
-        self._digest = digest
-        self._cap_bytes = cap_bytes
-        self._source = source
+        self._promise = promise
         self._on_commit = on_commit
-        self._hash = blake3()
-        self._size_bytes = 0
         self._descriptor: int | None = None
         self._temporary: Path | None = None
         self._ended = False
@@ -102,7 +88,7 @@ class StagedBlob:
     @property
     def size_bytes(self) -> int:
         """Bytes written so far."""
-        return self._size_bytes
+        return self._promise.size_bytes
 
     @property
     def has_ended(self) -> bool:
@@ -117,16 +103,10 @@ class StagedBlob:
             StoreError: The disk refused, or the attempt has ended.
         """
         self._require_open()
-        size_bytes = self._size_bytes + len(data)
-        if size_bytes > self._cap_bytes:
-            raise TooLargeError(
-                f"{self._source} body exceeds cap {self._cap_bytes}",
-                hint="the file is larger than the card says, or than MUSTER_FETCH_MAX_BYTES allows",
-            )
+        self._promise.admit(data)
         with store_errors(f"cannot write a blob under {self._target.parent}"):
             write_all(self._open(), memoryview(data))
-        self._hash.update(data)
-        self._size_bytes = size_bytes
+        self._promise.taken(data)
 
     def commit(self) -> Path:
         """Check the digest and put the blob in place, durably.
@@ -142,13 +122,7 @@ class StagedBlob:
         """
         self._require_open()
         try:
-            got = Digest(self._hash.hexdigest())
-            if got != self._digest:
-                # What they hash to is not said: a card could be made to ask what others have.
-                raise DigestMismatchError(
-                    f"checksum mismatch for {self._source}: expected {self._digest}",
-                    hint="the file changed after the model was registered; register it again",
-                )
+            self._promise.check()
             with store_errors(f"cannot store {self._target}"):
                 self._publish()
         finally:

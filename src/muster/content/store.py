@@ -29,6 +29,7 @@ from muster.content.disk import Fingerprint, remove_entry
 from muster.content.examine import Examined, examine
 from muster.content.inventory import Inventory, scan_store
 from muster.content.lease import Lease
+from muster.content.promise import Promise
 from muster.content.prune import PrunePlan
 from muster.content.pruning import Pruned, carry_out
 from muster.content.quarantine import list_quarantine, set_aside
@@ -161,9 +162,7 @@ class BlobStore:
         return StagedBlob(
             self.blob_path(digest),
             root=self._root,
-            digest=digest,
-            cap_bytes=cap_bytes,
-            source=source,
+            promise=Promise(digest, cap_bytes=cap_bytes, source=source),
             on_commit=lambda fingerprint: self._remember(digest, fingerprint),
         )
 
