@@ -11,8 +11,10 @@ in another container, only the lease's age speaks: it holds for five minutes aft
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
+import stat
 import threading
 import uuid
 from collections.abc import Iterable
@@ -170,7 +172,7 @@ def _read(path: Path, now: float) -> HeldLease | None:
     except FileNotFoundError:
         return None
     try:
-        text = msgspec.json.decode(path.read_bytes(), type=_Text)
+        text = msgspec.json.decode(_read_file(path), type=_Text)
     except FileNotFoundError:
         return None
     except (OSError, msgspec.DecodeError):
@@ -181,3 +183,12 @@ def _read(path: Path, now: float) -> HeldLease | None:
         blobs=frozenset(map(Digest, text.blobs)),
         is_held=holds(text.mark, age_s=age_s),
     )
+
+
+def _read_file(path: Path) -> bytes:
+    """Its bytes; raises ``OSError`` for what is no file. A pipe in its place must not hang."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read()

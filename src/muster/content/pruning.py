@@ -86,12 +86,20 @@ def _remove(root: Path, judged: Judged, clock: Clock) -> Judged | None:
         path.rename(aside)
         # Who takes a lease and then finds the blob has done so before it was moved. So the lease is
         # seen now, if it was not above: no blob that somebody found under a lease is lost.
-        if _is_leased(root, [blob.digest], clock):
+        try:
+            kept = (
+                in_use
+                if _is_leased(root, [blob.digest], clock)
+                else recent
+                if _used_s(aside) > blob.used_s
+                else None
+            )
+        except BaseException:  # nobody knows who uses it, or the user gave up
             put_back(aside, path)
-            return in_use
-        if _used_s(aside) > blob.used_s:
+            raise
+        if kept is not None:
             put_back(aside, path)
-            return recent
+            return kept
         remove_entry(aside)
     except FileNotFoundError:
         return None

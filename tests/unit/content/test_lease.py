@@ -116,3 +116,11 @@ def test_other_files_are_no_leases(store: BlobStore) -> None:
     with store.lease([A]):
         (store.root / "leases" / "README").touch()
         assert len(read(store)) == 1
+
+
+def test_a_pipe_in_a_leases_place_does_not_hang(store: BlobStore) -> None:
+    store.prepare()
+    (store.root / "leases").mkdir(mode=0o700)
+    os.mkfifo(store.root / "leases" / "1.pipe.json")
+    (found,) = read(store)
+    assert found.blobs is None

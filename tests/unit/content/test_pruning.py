@@ -136,6 +136,32 @@ def test_what_is_leased_after_the_plan_was_made_stays(store: BlobStore) -> None:
     assert done.views == ()
 
 
+class Interrupting:
+    """A clock whose second look, which is the one after the blob was moved, is broken off."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+        self._looks = 0
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        self._looks += 1
+        if self._looks == 2:
+            raise self._error
+        return time.time()
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(24, "Too many open files")])
+def test_pruning_that_is_broken_off_loses_nothing(store: BlobStore, error: BaseException) -> None:
+    digest = put(store, "a")
+    plan = everything(store)
+    with pytest.raises((KeyboardInterrupt, StoreError)):
+        BlobStore(store.root, clock=Interrupting(error)).prune(plan)
+    assert present(store) == {digest.hex}
+
+
 def test_what_is_used_after_the_plan_was_made_stays(store: BlobStore) -> None:
     digest = put(store, "a")
     plan = everything(store)
