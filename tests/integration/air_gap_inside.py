@@ -106,14 +106,6 @@ def muster(*arguments: str) -> str:
     ).stdout
 
 
-def import_pack(pack: Path, cache: Path) -> None:
-    code = "import sys; from muster.cli.cache_import import command; command(sys.argv[1:])"
-    arguments = [str(pack), "--cache-dir", str(cache)]
-    subprocess.run(
-        [sys.executable, "-c", code, *arguments], check=True, capture_output=True, timeout=60
-    )
-
-
 def self_hosting(root: Path, model: Path) -> Any:
     """A worker that serves its files, a frontend with an empty cache, one chat."""
     with Site(root) as site:
@@ -136,7 +128,7 @@ def from_the_cache(root: Path, model: Path) -> Any:
     muster("unpack", str(pack), "-d", str(unpacked))
     muster("verify", str(unpacked))
     muster("card", str(unpacked))
-    import_pack(pack, cache)
+    muster("cache", "import", str(pack), "--cache-dir", str(cache))
     with Site(root) as site:
         site.worker(unpacked, "tiny", DYN_SELF_HOST_METADATA="0", **OPEN_HOSTS)
         shutil.rmtree(unpacked)  # so that the cache is the only place left

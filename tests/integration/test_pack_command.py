@@ -12,8 +12,6 @@ import pytest
 
 pytestmark = pytest.mark.timeout(120)
 
-IMPORT = "import sys; from muster.cli.cache_import import command; command(sys.argv[1:])"
-
 
 def muster(*arguments: str, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(
@@ -65,13 +63,10 @@ def test_json_says_what_was_packed_unpacked_and_imported(model: Path, tmp_path: 
     card = json.loads(muster("card", str(out), *shown).stdout)
     assert card["identity"] == packed["identity"] == unpacked["identity"]
 
-    result = subprocess.run(
-        [sys.executable, "-c", IMPORT, pack, pack, "--json"],
-        capture_output=True,
-        check=True,
-        timeout=60,
-        env=os.environ | {"MUSTER_CACHE_DIR": str(tmp_path / "cache")},
+    result = muster(
+        "cache", "import", pack, pack, "--json", MUSTER_CACHE_DIR=str(tmp_path / "cache")
     )
+    assert result.returncode == 0, result.stderr
     imported = json.loads(result.stdout)
     assert imported["cache"] == str(tmp_path / "cache")
     first, second = imported["packs"]
@@ -146,3 +141,25 @@ def test_a_link_out_of_the_directory_is_not_packed(model: Path, tmp_path: Path) 
     result = muster("pack", str(model), "-o", str(tmp_path / "b"))
     assert result.returncode == 1
     assert not (tmp_path / "b").exists()
+
+
+def test_an_import_makes_room_in_the_cache_s_budget_or_says_that_it_cannot(
+    model: Path, tmp_path: Path
+) -> None:
+    pack, cache = str(tmp_path / "a.pack"), str(tmp_path / "cache")
+    assert muster("pack", str(model), "-o", pack).returncode == 0
+    arguments = ["cache", "import", pack, "--cache-dir", cache]
+    result = muster(*arguments, MUSTER_CACHE_MAX_BYTES="1000")
+    assert result.returncode == 1
+    assert b"hint: " in result.stderr
+    assert b"Traceback" not in result.stderr
+    assert muster(*arguments, MUSTER_CACHE_MAX_BYTES="1000000").returncode == 0
+
+
+def test_imported_files_are_in_the_cache_s_list_and_right(model: Path, tmp_path: Path) -> None:
+    pack, cache = str(tmp_path / "a.pack"), str(tmp_path / "cache")
+    assert muster("pack", str(model), "-o", pack).returncode == 0
+    assert muster("cache", "import", pack, "--cache-dir", cache).returncode == 0
+    listed = json.loads(muster("cache", "ls", "--cache-dir", cache, "--json").stdout)
+    assert len(listed["blobs"]) == len(names(model))
+    assert muster("cache", "verify", "--cache-dir", cache).returncode == 0

@@ -13,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from muster.digest import Digest
 from muster.model.card import ModelDeploymentCard
+from muster.model.checked_file import CheckedFile
 from muster.testing.site import Site
 
 pytestmark = pytest.mark.timeout(120)
@@ -156,6 +158,24 @@ def test_every_bad_file_is_named(model: Path, server: str) -> None:
     assert found["file generation_config.json"] != "ok"
 
 
+def test_code_stays_where_it_is_and_the_model_is_served_without_it(
+    model: Path, server: str
+) -> None:
+    (model / "modeling.py").write_text("raise SystemExit")
+    card = ModelDeploymentCard.load(model, "tiny")
+    whole = msgspec.structs.replace(
+        card, extra_files=(CheckedFile.from_disk(model / "modeling.py"),)
+    ).replace_files(lambda file: file.with_url(f"{server}/{file.basename()}"))
+    result = verify("-", "--allow", "127.0.0.1", "--json", stdin=whole.to_json_str())
+    assert result.returncode == 0
+    (told,) = (
+        check
+        for check in json.loads(result.stdout)["checks"]
+        if check["name"] == "file modeling.py"
+    )
+    assert (told["ok"], told["code"]) == (True, "code_file")
+
+
 def test_a_host_nobody_allowed_is_not_asked(model: Path, server: str) -> None:
     found = checks("-", stdin=hosted(model, server))
     assert {found[name] for name in FILES} == {"untrusted"}
@@ -212,7 +232,19 @@ def test_a_workers_status_server_is_checked_by_the_cards_in_the_registry(
     unknown = {"DYN_FILE_KV": str(site.root / "other")}
     assert checks(url, **unknown) == {"list": "ok", **FILES}
     assert checks(url, **env) == {"card": "ok", **FILES, "load": "ok", "chat": "ok"}
+    assert checks(f"{url}/", **env)["chat"] == "ok"
     assert checks("http://127.0.0.1:1", **env) == {"card": "discovery"}
+
+
+def test_a_worker_that_wants_a_token_gets_it_from_the_settings(site: Site, model: Path) -> None:
+    site.worker(model, "tiny", MUSTER_METADATA_TOKEN="open sesame")
+    (record,) = site.records("v1/mdc").values()
+    url = record["card_json"]["tokenizer"]["hf_tokenizer_json"]["path"].partition("/v1/")[0]
+    other = {"DYN_FILE_KV": str(site.root / "other")}
+    assert checks(url, **other) == {"card": "discovery"}
+    assert checks(url, MUSTER_METADATA_TOKEN="open sesame", **other) == {"list": "ok", **FILES}
+    ours = {"DYN_FILE_KV": str(site.registry)}
+    assert checks(url, MUSTER_METADATA_TOKEN="open sesame", **ours)["chat"] == "ok"
 
 
 def test_wrong_usage_exits_with_2(model: Path) -> None:

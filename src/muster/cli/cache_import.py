@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from muster.cli.cache import cache_options
 from muster.cli.options import load_settings
 from muster.cli.table import printable
 
@@ -16,8 +17,7 @@ __all__ = ["command"]
 
 @click.command("import")
 @click.argument("files", metavar="FILE...", nargs=-1, required=True)
-@click.option("--cache-dir", type=click.Path(path_type=Path), help="Directory of the file cache.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object that says what was done.")
+@cache_options
 def command(*, files: tuple[str, ...], cache_dir: Path | None, as_json: bool) -> None:
     """Verify packs (- is standard input) and put their files into the cache.
 
@@ -29,7 +29,11 @@ def command(*, files: tuple[str, ...], cache_dir: Path | None, as_json: bool) ->
     from muster.model.pack.unpack import import_pack
 
     settings = load_settings(cache__directory=cache_dir, log__filter="error")
-    store = BlobStore(cache_root(settings.cache, os.environ))
+    store = BlobStore(
+        cache_root(settings.cache, os.environ),
+        min_free_bytes=settings.cache.min_free_bytes,
+        max_bytes=settings.cache.max_bytes,
+    )
     store.prepare()
     told = []
     for file in files:

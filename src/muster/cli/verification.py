@@ -19,11 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["Check", "check_directory", "check_fetched", "check_pack", "failed"]
 
+_CODE_FILE = "code_file"
+"""Reason code of an extra file left out because it is code."""
 _CHAT = [{"role": "user", "content": "Say something about the sea."}]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """One check. ``code`` is an error's, empty if it passed; ``message`` is for people."""
+    """One check. ``code`` is the reason why it failed, or why a file is rightly left out."""
 
     name: str
     ok: bool
@@ -61,7 +63,9 @@ def check_fetched(fetched: Fetched) -> Iterator[Check]:
         yield _passed(f"file {file.name}", f"{file.size_bytes} bytes, {file.digest}")
     for left in fetched.left_out:
         name = left.name or str(left.digest)
-        yield Check(name=f"file {name}", ok=False, code=left.code, message=left.message)
+        # A frontend serves the model without code, and means to.
+        ok = left.code == _CODE_FILE
+        yield Check(name=f"file {name}", ok=ok, code=left.code, message=left.message)
     if fetched.error is not None:
         yield failed("files", fetched.error)
     if fetched.resolved is not None:

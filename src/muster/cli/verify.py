@@ -18,7 +18,7 @@ from muster.errors import ConfigError, DiscoveryError, MusterError
 
 if TYPE_CHECKING:
     from muster.cli.verification import Check
-    from muster.config.settings import FetchSettings, Settings
+    from muster.config.settings import Settings
     from muster.model.card import ModelDeploymentCard
 
 __all__ = ["command"]
@@ -88,7 +88,7 @@ def command(
             except MusterError as error:
                 checks = [failed("card", error)]
             else:
-                checks = _check_card(card, settings.fetch, Path(scratch), model_path)
+                checks = _check_card(card, settings, Path(scratch), model_path)
         return _tell(checks, target, as_json=as_json)
 
 
@@ -96,15 +96,16 @@ def _settings(
     discovery_backend: str | None, hosts: tuple[str, ...], roots: tuple[Path, ...]
 ) -> Settings:
     settings = load_settings(discovery__backend=discovery_backend, log__filter="off")
+    return _believing(settings, hosts, tuple(root.absolute() for root in roots))
+
+
+def _believing(
+    settings: Settings, hosts: tuple[str, ...], roots: tuple[Path, ...] = ()
+) -> Settings:
+    """``settings`` that allow these hosts and directories too."""
     fetch = settings.fetch
-    return dataclasses.replace(
-        settings,
-        fetch=dataclasses.replace(
-            fetch,
-            allow=(*fetch.allow, *hosts),
-            roots=(*fetch.roots, *(root.absolute() for root in roots)),
-        ),
-    )
+    allowed = dataclasses.replace(fetch, allow=(*fetch.allow, *hosts), roots=(*fetch.roots, *roots))
+    return dataclasses.replace(settings, fetch=allowed)
 
 
 def _begins_as_pack(target: str) -> bool:
@@ -143,27 +144,26 @@ def _check_url(
     host = host_of(url)
     if host is None:
         raise ConfigError(f"{url!r} names no host")
-    # Who names a server wants it asked.
-    fetch = dataclasses.replace(settings.fetch, allow=(*settings.fetch.allow, host))
+    settings = _believing(settings, (host,))  # who names a server wants it asked
     if digest is not None:
-        yield from _check_file(url, digest, fetch, scratch)
+        yield from _check_file(url, digest, settings, scratch)
         return
     try:
         if is_base(url):
             cards = run_loop(cards_served_at(url, settings))
         else:
-            cards = [run_loop(get_card(url, fetch))]
+            cards = [run_loop(get_card(url, settings.fetch))]
     except DiscoveryError as error:
-        yield from _check_listed(url, error, settings, fetch, scratch)
+        yield from _check_listed(url, error, settings, scratch)
         return
     except MusterError as error:
         yield failed("card", error)
         return
     for card in cards:
-        yield from _check_card(card, fetch, scratch, model_path)
+        yield from _check_card(card, settings, scratch, model_path)
 
 
-def _check_file(url: str, digest: str, fetch: FetchSettings, scratch: Path) -> Iterable[Check]:
+def _check_file(url: str, digest: str, settings: Settings, scratch: Path) -> Iterable[Check]:
     from muster.cli.verification import check_fetched
     from muster.cli.verify_fetch import fetch_files
     from muster.digest import Digest
@@ -174,11 +174,11 @@ def _check_file(url: str, digest: str, fetch: FetchSettings, scratch: Path) -> I
         file = CheckedFile.at(url, Digest.parse(digest))
     except CardError as error:
         raise ConfigError(f"--digest: {error.message}") from error
-    yield from check_fetched(run_loop(fetch_files([file], scratch, fetch)))
+    yield from check_fetched(run_loop(fetch_files([file], scratch, settings)))
 
 
 def _check_listed(
-    url: str, no_card: DiscoveryError, settings: Settings, fetch: FetchSettings, scratch: Path
+    url: str, no_card: DiscoveryError, settings: Settings, scratch: Path
 ) -> Iterable[Check]:
     """Check the files a worker lists, where no card says which belong together."""
     from muster.cli.verification import Check, check_fetched, failed
@@ -194,17 +194,17 @@ def _check_listed(
         return
     told = f"{len(files)} files; what they make is not checked: {no_card.message}"
     yield Check(name="list", ok=True, message=told)
-    yield from check_fetched(run_loop(fetch_files(files, scratch, fetch)))
+    yield from check_fetched(run_loop(fetch_files(files, scratch, settings)))
 
 
 def _check_card(
-    card: ModelDeploymentCard, fetch: FetchSettings, scratch: Path, model_path: Path | None
+    card: ModelDeploymentCard, settings: Settings, scratch: Path, model_path: Path | None
 ) -> Iterable[Check]:
     from muster.cli.verification import Check, check_fetched
     from muster.cli.verify_fetch import fetch_card
 
     yield Check(name="card", ok=True, message=f"{card.display_name}, mdcsum {card.mdcsum()}")
-    yield from check_fetched(run_loop(fetch_card(card, scratch, fetch, model_path)))
+    yield from check_fetched(run_loop(fetch_card(card, scratch, settings, model_path)))
 
 
 def _tell(checks: Iterable[Check], target: str, *, as_json: bool) -> int:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from muster.config.settings import FetchSettings
+from muster.config.settings import Settings
 from muster.content.store import BlobStore
 from muster.errors import CardError, ContentError, MusterError
 from muster.model.card import ModelDeploymentCard
@@ -18,6 +18,7 @@ from muster.model.checked_file import CheckedFile
 from muster.model.fetch.card_fetcher import CardFetcher
 from muster.model.fetch.replica import Replica
 from muster.model.fetch.resolved import LeftOut, ResolvedCard, ResolvedFile
+from muster.model.publish.hub_cache import hub_cache_root
 
 __all__ = [
     "MAX_CARD_BYTES",
@@ -62,10 +63,10 @@ def read_card(text: str | bytes) -> ModelDeploymentCard:
 
 
 async def fetch_card(
-    card: ModelDeploymentCard, scratch: Path, settings: FetchSettings, model_path: Path | None
+    card: ModelDeploymentCard, scratch: Path, settings: Settings, model_path: Path | None
 ) -> Fetched:
     """Fetch every file of ``card``, whatever becomes of the others, then resolve it as a whole."""
-    async with CardFetcher(BlobStore(scratch), settings, model_path=model_path) as fetcher:
+    async with _fetcher(scratch, settings, model_path) as fetcher:
         each = await _fetch_each(fetcher, [file for file, _ in card.iter_metadata_files()])
         try:
             resolved = await _resolve(fetcher, card)
@@ -74,12 +75,22 @@ async def fetch_card(
     return msgspec.structs.replace(each, resolved=resolved)
 
 
-async def fetch_files(
-    files: Sequence[CheckedFile], scratch: Path, settings: FetchSettings
-) -> Fetched:
+async def fetch_files(files: Sequence[CheckedFile], scratch: Path, settings: Settings) -> Fetched:
     """Fetch files that belong to no card, or to several."""
-    async with CardFetcher(BlobStore(scratch), settings) as fetcher:
+    async with _fetcher(scratch, settings, None) as fetcher:
         return await _fetch_each(fetcher, files)
+
+
+def _fetcher(scratch: Path, settings: Settings, model_path: Path | None) -> CardFetcher:
+    """What a frontend with these settings fetches with, but for the cache."""
+    hub = hub_cache_root(settings.metadata.hub_cache, settings.metadata.hf_home)
+    return CardFetcher(
+        BlobStore(scratch),
+        settings.fetch,
+        model_path=model_path,
+        token=settings.metadata.token,
+        hub_roots=() if hub is None else (hub,),
+    )
 
 
 async def _fetch_each(fetcher: CardFetcher, files: Sequence[CheckedFile]) -> Fetched:

@@ -29,13 +29,13 @@ class ImportedPack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def import_pack(reader: PackReader, store: BlobStore) -> ImportedPack:
-    """Put every file of a pack into ``store``.
+    """Put every file of a pack into ``store``; none is pruned before all are there.
 
     Files that are right stay in the store even if a later one is not: they are what they are.
 
     Raises:
         ContentError: The pack is damaged.
-        StoreError: The store cannot be read or written.
+        StoreError: The store cannot be read or written, or has no room.
     """
     imported: list[PackedFile] = []
     present: list[PackedFile] = []
@@ -45,6 +45,7 @@ def import_pack(reader: PackReader, store: BlobStore) -> ImportedPack:
         if file.digest in seen or store.find(file.digest) is not None:
             present.append(file)
             return
+        store.make_room(file.size_bytes)
         with store.stage(file.digest, cap_bytes=file.size_bytes, source=file.name) as staged:
             for piece in pieces:
                 staged.write(piece)
@@ -52,7 +53,8 @@ def import_pack(reader: PackReader, store: BlobStore) -> ImportedPack:
         seen.add(file.digest)
         imported.append(file)
 
-    reader.read_files(receive)
+    with store.lease(file.digest for file in reader.manifest.members()):
+        reader.read_files(receive)
     return ImportedPack(imported=tuple(imported), present=tuple(present))
 
 
