@@ -1,0 +1,83 @@
+"""Settings of the frontend's HTTP service."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+from muster.config.checks import at_least, is_port, one_of, words
+from muster.config.setting import setting
+
+__all__ = ["HttpSettings"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class HttpSettings:
+    """The frontend's HTTP service."""
+
+    host: str = setting(
+        "0.0.0.0",  # noqa: S104 - Dynamo's default for the public service
+        env="DYN_HTTP_HOST",
+        help="Address the frontend listens on.",
+    )
+    port: int = setting(
+        8000,
+        env="DYN_HTTP_PORT",
+        help="Port the frontend listens on; 0 lets the system pick.",
+        unit="port",
+        check=is_port,
+    )
+    body_limit_mb: int = setting(
+        45,
+        env="DYN_HTTP_BODY_LIMIT_MB",
+        help="Largest request body.",
+        unit="MB",
+        check=at_least(1),
+    )
+    router_mode: str = setting(
+        "round-robin",
+        env="DYN_ROUTER_MODE",
+        help="How an instance is chosen for a request.",
+        check=one_of("round-robin", "random"),
+    )
+    model_path: Path | None = setting(
+        None,
+        env="DYN_MODEL_PATH",
+        help="Directory with a model's files, used where a card's own location is out of reach.",
+    )
+    namespace: str | None = setting(
+        None,
+        env="DYN_NAMESPACE",
+        help="Serve models of this namespace only.",
+    )
+    namespace_prefix: str | None = setting(
+        None,
+        env="DYN_NAMESPACE_PREFIX",
+        help="Serve models of namespaces that start so; wins over the namespace.",
+    )
+    require_models: tuple[str, ...] = setting(
+        (),
+        env="MUSTER_REQUIRE_MODEL",
+        help="Models, separated by commas, without which /health is 503.",
+        parse=words,
+    )
+    cohort_policy: str = setting(
+        "first",
+        env="MUSTER_COHORT_POLICY",
+        help="Which card serves when replicas differ: the first seen, or the majority's.",
+        check=one_of("first", "majority"),
+    )
+    pins: tuple[str, ...] = setting(
+        (),
+        env="MUSTER_PIN_MODEL",
+        help="Cards that alone may serve a model, as NAME=DIGEST (mdcsum or identity), separated by "
+        "commas.",
+        parse=words,
+    )
+    drain_timeout_s: float = setting(
+        30.0,
+        env="DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",
+        help="How long a shutdown waits for responses in flight.",
+        unit="s",
+        check=at_least(0),
+    )

@@ -1,0 +1,117 @@
+"""Addresses, deadlines and limits of the request plane."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from muster.config.checks import MIB, at_least, is_port, one_of
+from muster.config.setting import setting
+
+__all__ = ["RequestPlaneSettings"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class RequestPlaneSettings:
+    """Addresses, deadlines and limits of the request plane."""
+
+    plane: str = setting(
+        "tcp", env="DYN_REQUEST_PLANE", help="Transport of requests.", check=one_of("tcp")
+    )
+    host: str | None = setting(
+        None,
+        env="DYN_TCP_RPC_HOST",
+        help="Address or interface a worker listens on and advertises; by default a routable one.",
+    )
+    port: int | None = setting(
+        None,
+        env="DYN_TCP_RPC_PORT",
+        help="Port a worker listens on; by default one the system picks.",
+        unit="port",
+        check=is_port,
+    )
+    response_host: str | None = setting(
+        None,
+        env="DYN_TCP_RESPONSE_STREAM_HOST",
+        help="Address a caller listens on for response streams; by default a routable one.",
+    )
+    response_port: int | None = setting(
+        None,
+        env="DYN_TCP_RESPONSE_STREAM_PORT",
+        help="Port a caller listens on for response streams; by default one the system picks.",
+        unit="port",
+        check=is_port,
+    )
+    connect_timeout_s: float = setting(
+        5.0,
+        env="DYN_TCP_CONNECT_TIMEOUT",
+        help="Limit on opening a connection.",
+        unit="s",
+        check=at_least(0.01),
+    )
+    ack_timeout_s: float = setting(
+        5.0,
+        env="DYN_TCP_REQUEST_TIMEOUT",
+        help="Limit on the worker's acknowledgement of a request.",
+        unit="s",
+        check=at_least(0.01),
+    )
+    call_home_timeout_s: float = setting(
+        10.0,
+        env="MUSTER_CALL_HOME_TIMEOUT_SECS",
+        help="Limit on the worker's connection back, counted from its acknowledgement.",
+        unit="s",
+        check=at_least(0.01),
+    )
+    prologue_timeout_s: float = setting(
+        60.0,
+        env="MUSTER_PROLOGUE_TIMEOUT_SECS",
+        help="Limit on the prologue, counted from the worker's connection back.",
+        unit="s",
+        check=at_least(0.01),
+    )
+    idle_timeout_s: float = setting(
+        600.0,
+        env="DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS",
+        help="Limit on silence within a response stream.",
+        unit="s",
+        check=at_least(0.01),
+    )
+    codec: str = setting(
+        "msgpack",
+        env="DYN_REQUEST_PLANE_CODEC",
+        help="Encoding of requests a worker asks its callers for.",
+        check=one_of("msgpack", "json"),
+    )
+    max_message_bytes: int = setting(
+        32 * MIB,
+        env="DYN_TCP_MAX_MESSAGE_SIZE",
+        help="Largest frame accepted.",
+        unit="bytes",
+        check=at_least(1024),
+    )
+    connections_per_host: int = setting(
+        4,
+        env="MUSTER_TCP_CONNECTIONS_PER_HOST",
+        help="Pipelined request connections a caller keeps to one worker.",
+        check=at_least(1),
+    )
+    inhibit_s: float = setting(
+        5.0,
+        env="DYN_RUNTIME_INHIBITED_DURATION_SECS",
+        help="How long an instance that could not be reached gets no requests; 0 turns this off.",
+        unit="s",
+        check=at_least(0),
+    )
+    request_limit: int = setting(
+        10000,
+        env="DYN_ENGINE_REQUEST_LIMIT",
+        help="Requests a worker handles at a time; beyond it refuses.",
+        check=at_least(1),
+    )
+    drain_timeout_s: float = setting(
+        900.0,
+        env="DYN_RUNTIME_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",
+        help="How long a shutdown waits for requests in flight.",
+        unit="s",
+        check=at_least(0),
+    )
