@@ -271,7 +271,10 @@ def test_only_the_exact_name_is_found(tmp_path: Path, tail: str) -> None:
         "/v1//metadata/ns/backend/generate/m/_base/config.json",
         "/health/",
         "/Health",
-        "/metadata",
+        "/engine",
+        "/engine/",
+        "/v1/loras",
+        "/v1/loras/a",
     ],
 )
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -288,7 +291,7 @@ def test_what_is_no_route_says_so(tmp_path: Path, target: str, method: str) -> N
 def test_other_methods_are_not_allowed(tmp_path: Path, method: str) -> None:
     async def test(at: Fixture) -> None:
         known = format_path(at.publish("f", b"x"))
-        for target in (known, known + "-unknown", "/health", "/metrics"):
+        for target in (known, known + "-unknown", "/health", "/metrics", "/metadata"):
             reply = await at.ask(target, method)
             assert (reply.status, reply.body) == (405, b"")
             assert reply.headers["allow"] == "GET,HEAD"

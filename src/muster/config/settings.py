@@ -15,25 +15,31 @@ from typing import Any
 
 from muster.config.cache import CacheSettings
 from muster.config.discovery import DiscoverySettings
+from muster.config.etcd import EtcdSettings
 from muster.config.fetch import FetchSettings
+from muster.config.health import HealthSettings
 from muster.config.http import HttpSettings
 from muster.config.log import LogSettings
 from muster.config.metadata import MetadataSettings, self_host_switch
 from muster.config.request_plane import RequestPlaneSettings
 from muster.config.setting import Origin, group, load_group
 from muster.config.system import SystemSettings
+from muster.config.tracing import TracingSettings
 from muster.errors import ConfigError
 
 __all__ = [
     "CacheSettings",
     "DiscoverySettings",
+    "EtcdSettings",
     "FetchSettings",
+    "HealthSettings",
     "HttpSettings",
     "LogSettings",
     "MetadataSettings",
     "RequestPlaneSettings",
     "Settings",
     "SystemSettings",
+    "TracingSettings",
     "self_host_switch",
 ]
 
@@ -43,13 +49,16 @@ class Settings:
     """All settings of a process. ``Settings()`` has every default and reads nothing."""
 
     discovery: DiscoverySettings = group(DiscoverySettings)
+    etcd: EtcdSettings = group(EtcdSettings)
     request_plane: RequestPlaneSettings = group(RequestPlaneSettings)
     system: SystemSettings = group(SystemSettings)
+    health: HealthSettings = group(HealthSettings)
     metadata: MetadataSettings = group(MetadataSettings)
     cache: CacheSettings = group(CacheSettings)
     fetch: FetchSettings = group(FetchSettings)
     http: HttpSettings = group(HttpSettings)
     log: LogSettings = group(LogSettings)
+    tracing: TracingSettings = group(TracingSettings)
     origins: Mapping[str, Origin] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod

@@ -1,6 +1,6 @@
-"""The HTTP server every worker has: health, metrics, and its models' metadata files.
+"""The HTTP server every worker has: health, metrics, metadata files, and a worker's own routes.
 
-It decides nothing: health is asked for, metrics and files come from their registries. Routes and
+It decides nothing: health is asked for, everything else comes from its registry. Routes and
 bodies are those of Dynamo 1.6.1's system status server, with three faults left out: ``/live`` says
 whether the process lives and nothing else, health is served as JSON, and files are streamed.
 """
@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable
 from typing import Self
 
 import msgspec
@@ -21,6 +22,9 @@ from prometheus_client.exposition import choose_encoder
 from muster.config.settings import MetadataSettings, SystemSettings
 from muster.errors import ConfigError
 from muster.log import facts
+from muster.runtime.engine_routes import EngineRoutes
+from muster.runtime.health import HealthReport, StaleRegistry
+from muster.runtime.lora_routes import LoraRoutes
 from muster.runtime.metadata_answers import MetadataAnswers
 from muster.runtime.metadata_registry import MetadataArtifactRegistry
 from muster.runtime.metadata_route import target_path
@@ -31,16 +35,11 @@ __all__ = ["HealthReport", "StatusServer"]
 logger = logging.getLogger(__name__)
 
 _ALLOW = {hdrs.ALLOW: "GET,HEAD"}
+_METRICS = "/metrics"
+_METADATA = "/metadata"
 _NO_ROUTE = "Route not found"
+_NO_METADATA = "Discovery metadata not available"
 _NANOS = 1_000_000_000
-
-
-class HealthReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How a worker is: whether it takes requests, for how long it has run, each endpoint's state."""
-
-    ready: bool
-    uptime_s: float
-    endpoints: Mapping[str, bool]
 
 
 class _Uptime(msgspec.Struct, frozen=True):
@@ -48,26 +47,39 @@ class _Uptime(msgspec.Struct, frozen=True):
     nanos: int
 
 
-class _HealthBody(msgspec.Struct, frozen=True):
-    """The JSON body, with Dynamo's field names and words."""
+class _HealthBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The JSON body: the first three fields and their words are Dynamo's."""
 
     status: str
     uptime: _Uptime
     endpoints: dict[str, str]
+    instance_id: str | None = None
+    reasons: tuple[str, ...] = ()
+    registry: StaleRegistry | None = None
 
 
 def _word(ready: bool) -> str:
     return "ready" if ready else "notready"
 
 
-def _body(report: HealthReport, *, ready: bool) -> bytes:
+def _body(report: HealthReport, *, live: bool = False) -> bytes:
+    """The body of the readiness page, or of the liveness page, which knows no reasons."""
     secs, nanos = divmod(int(report.uptime_s * _NANOS), _NANOS)
-    endpoints = {name: _word(state) for name, state in report.endpoints.items()}
-    return msgspec.json.encode(_HealthBody(_word(ready), _Uptime(secs, nanos), endpoints))
+    body = _HealthBody(
+        status=_word(report.ready or live),
+        uptime=_Uptime(secs, nanos),
+        endpoints={name: _word(state) for name, state in report.endpoints.items()},
+        instance_id=None if report.instance_id is None else f"{report.instance_id:x}",
+        reasons=() if live else report.reasons,
+        registry=report.registry,
+    )
+    return msgspec.json.encode(body)
 
 
 class StatusServer:
-    """Serves ``/health``, ``/live``, ``/metrics``, and files: see ``MetadataAnswers``.
+    """Serves ``/health``, ``/live``, ``/metrics``, files, callbacks and LoRAs.
+
+    Files: see ``MetadataAnswers``. The paths of the first two can be set.
 
     Args:
         settings: Where to listen and what to advertise; a port of ``None`` counts as 0.
@@ -75,6 +87,8 @@ class StatusServer:
         health: Called at every health request, on the event loop; must not block.
         metrics: What ``/metrics`` shows; the server adds its own counts while it runs.
         metadata: How files are served.
+        engine: The callbacks under ``/engine``; closed with the server.
+        loras: The routes of ``/v1/loras``; closed with the server.
     """
 
     def __init__(
@@ -85,15 +99,19 @@ class StatusServer:
         metrics: CollectorRegistry,
         *,
         metadata: MetadataSettings | None = None,
+        engine: EngineRoutes | None = None,
+        loras: LoraRoutes | None = None,
     ) -> None:
         self._settings = settings
         self._files = MetadataAnswers(registry, metadata or MetadataSettings())
         self._health = health
         self._metrics = metrics
+        self._routes = [routes for routes in (engine, loras) if routes is not None]
         self._plain: dict[str, Callable[[web.BaseRequest], web.Response]] = {
-            "/health": self._get_health,
-            "/live": self._get_live,
-            "/metrics": self._get_metrics,
+            settings.health_path: self._get_health,
+            settings.live_path: self._get_live,
+            _METRICS: self._get_metrics,
+            _METADATA: _get_metadata,
         }
         self._http: web.Server | None = None
         self._listener: asyncio.Server | None = None
@@ -111,14 +129,15 @@ class StatusServer:
         """Listen.
 
         Raises:
-            ConfigError: If the host means nothing here, the port is taken or forbidden, or the
-                server is turned off (port -1) or running already.
+            ConfigError: If the host means nothing here, the port is taken or forbidden, two pages
+                have the same path, or the server is turned off (port -1) or running already.
         """
         port = self._settings.port or 0
         if port < 0:
             raise ConfigError(f"the status server is turned off (port {port})")
         if self._listener is not None:
             raise ConfigError("the status server is running already")
+        _check_paths(self._settings)
         addresses = await asyncio.to_thread(
             bind_and_advertise, self._settings.host, advertise=self._settings.advertise_host
         )
@@ -135,12 +154,17 @@ class StatusServer:
         logger.info("status server listens", extra=facts(url=self.base_url))
 
     async def close(self, timeout_s: float = 2.0) -> None:
-        """Stop listening, and give transfers under way ``timeout_s`` seconds. Idempotent."""
+        """Stop listening, cancel callbacks, and give transfers under way ``timeout_s`` seconds.
+
+        Idempotent. A callback that does not stop is let go of after two seconds.
+        """
         listener, http = self._listener, self._http
         self._listener = self._http = self._addresses = None
         if listener is None or http is None:
             return
         listener.close()
+        for routes in self._routes:
+            await routes.close()
         http.pre_shutdown()
         await http.shutdown(timeout_s)
         self._files.unregister_metrics(self._metrics)
@@ -168,25 +192,48 @@ class StatusServer:
             return answer
         get = self._plain.get(path)
         if get is None:
-            return web.Response(status=404, text=_NO_ROUTE)
+            return await self._routed(request, path)
         if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
             return web.Response(status=405, headers=_ALLOW)
         return get(request)
+
+    async def _routed(self, request: web.BaseRequest, path: str) -> web.Response:
+        for routes in self._routes:
+            answer = await routes.answer(request, path)
+            if answer is not None:
+                return answer
+        return web.Response(status=404, text=_NO_ROUTE)
 
     def _get_health(self, _: web.BaseRequest) -> web.Response:
         report = self._health()
         return web.Response(
             status=200 if report.ready else 503,
-            body=_body(report, ready=report.ready),
+            body=_body(report),
             content_type="application/json",
         )
 
     def _get_live(self, _: web.BaseRequest) -> web.Response:
-        return web.Response(body=_body(self._health(), ready=True), content_type="application/json")
+        return web.Response(body=_body(self._health(), live=True), content_type="application/json")
 
     def _get_metrics(self, request: web.BaseRequest) -> web.Response:
         encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
         return web.Response(body=encode(self._metrics), headers={hdrs.CONTENT_TYPE: content_type})
+
+
+def _get_metadata(_: web.BaseRequest) -> web.Response:
+    """A page Dynamo has on Kubernetes only; elsewhere it says this."""
+    return web.Response(status=404, text=_NO_METADATA)
+
+
+def _check_paths(settings: SystemSettings) -> None:
+    """Complain about paths that two pages have."""
+    paths = Counter([settings.health_path, settings.live_path, _METRICS, _METADATA])
+    path, times = paths.most_common(1)[0]
+    if times > 1:
+        raise ConfigError(
+            f"two pages of the status server have the path {path}",
+            hint="set DYN_SYSTEM_HEALTH_PATH and DYN_SYSTEM_LIVE_PATH to different paths",
+        )
 
 
 def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
