@@ -38,7 +38,14 @@ def load_settings(**flags: Any) -> Settings:
     settings = Settings.load(
         flags={name.replace("__", ".", 1): value for name, value in flags.items()}
     )
-    log.configure(filter=settings.log.filter, jsonl=settings.log.jsonl)
+    log.configure(
+        filter=settings.log.filter,
+        file=settings.log.file,
+        jsonl=settings.log.as_jsonl,
+        local_time=settings.log.local_time,
+        colour=False if settings.log.no_colour else None,
+        span_events=settings.log.span_events,
+    )
     return settings
 
 
