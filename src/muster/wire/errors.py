@@ -1,100 +1,54 @@
-"""Failures on the wire and as exceptions: one table, read both ways.
+"""Failures on the wire and as exceptions, read both ways.
 
 A failure travels as ``error_type`` (a name, or ``{"Backend": name}``), a ``class``, a ``reason``, a
-message, a diagnostic and, if clients may read it, its ``public`` text. The tables below are Dynamo
-1.6.1's own, recorded from its wire.
+message, a diagnostic and, if clients may read it, its ``public`` part. Every failure is exactly one
+exception here; one that arrived and is raised on leaves as it came. ``error_table`` holds the facts.
 """
 
 from __future__ import annotations
 
-import asyncio
+import bisect
 import contextlib
 from typing import Annotated, Any
 
 import msgspec
 
 from muster import errors
+from muster.errors.error_class import ErrorClass
+from muster.wire.error_table import INVALID, KINDS, REASONS, WRITTEN_AS, Kind, kind_of
 
-__all__ = ["WireError", "exception_from", "wire_error_from"]
+__all__ = ["TEXT_LIMIT", "WireError", "exception_from", "wire_error_from"]
+
+TEXT_LIMIT = 4096
+"""Bytes of UTF-8 that a message or a diagnostic may have; what is longer is cut, as the peer does."""
+
+_CUT = "...[truncated]"
+_GOING_AWAY = (GeneratorExit, SystemExit, KeyboardInterrupt)
 
 
-class WireError(msgspec.Struct, frozen=True, kw_only=True):
-    """A failure as it travels. Field order is the peer's."""
+class WireError(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A failure as it travels; what is ``None`` is left out. Field order is the peer's."""
 
-    error_type: Any = "Unknown"
-    class_: str = msgspec.field(default="Internal", name="class")
-    reason: str = "backend.unknown"
-    message: str = ""
-    diagnostic: str = ""
-    public: Any = msgspec.UNSET
-    """What a Dynamo frontend may tell its client; left out, it says no more than the class. Written
-    as ``{"type": "message", "message": text}``, read by nobody here: our frontend has the message.
+    error_type: Any = None
+    class_: str | None = msgspec.field(default=None, name="class")
+    reason: str | None = None
+    message: str | None = None
+    diagnostic: str | None = None
+    public: Any = None
+    """What a client may be told; left out, a Dynamo frontend tells it no more than the class.
+    ``{"type": "message", "message": text}``, or limits with numbers.
     """
+    caused_by: Any = None
+    """Another failure, on which this one rests. Carried along, not read."""
 
-    @property
-    def kind(self) -> str:
-        """The name in ``error_type``, whether wrapped as a backend's or not."""
-        if isinstance(self.error_type, dict):
-            return str(next(iter(self.error_type.values()), "Unknown"))
-        return str(self.error_type)
+    def settled(self) -> WireError:
+        """The same failure as a 1.6.1 process would pass it on: complete and consistent.
 
-
-_TABLE: dict[str, tuple[type[errors.MusterError], str, str]] = {
-    # name on the wire: exception, class, reason
-    "InvalidArgument": (errors.InvalidArgument, "InvalidRequest", "backend.invalid_argument"),
-    "CannotConnect": (errors.CannotConnect, "Unavailable", "backend.cannot_connect"),
-    "Disconnected": (errors.Disconnected, "Unavailable", "backend.disconnected"),
-    "ConnectionTimeout": (
-        errors.ConnectionTimeout,
-        "DeadlineExceeded",
-        "backend.connection_timeout",
-    ),
-    "ResponseTimeout": (errors.ResponseTimeout, "DeadlineExceeded", "backend.response_timeout"),
-    "Cancelled": (errors.Cancelled, "Cancelled", "backend.cancelled"),
-    "EngineShutdown": (errors.EngineShutdown, "Unavailable", "backend.engine_shutdown"),
-    "StreamIncomplete": (errors.StreamIncomplete, "Unavailable", "backend.stream_incomplete"),
-    "WorkerUnavailable": (
-        errors.WorkerUnavailable,
-        "Unavailable",
-        "backend.worker_unavailable",
-    ),
-    "Unknown": (errors.Unknown, "Internal", "backend.unknown"),
-}
-_BARE = frozenset({"WorkerUnavailable"})
-"""Names that travel as text rather than as ``{"Backend": name}``."""
-_NAMES: dict[type[BaseException], str] = {kind: name for name, (kind, _, _) in _TABLE.items()}
-_ALSO: dict[str, type[errors.MusterError]] = {
-    "Unavailable": errors.WorkerUnavailable,
-    "ResourceExhausted": errors.Overloaded,
-}
-_BUILTINS: tuple[tuple[type[BaseException], str], ...] = (
-    (ValueError, "InvalidArgument"),
-    (TypeError, "InvalidArgument"),
-    (errors.RequestError, "InvalidArgument"),
-    (TimeoutError, "ConnectionTimeout"),
-    (ConnectionError, "Disconnected"),
-    (asyncio.CancelledError, "Cancelled"),
-)
-_INVALID = ("InvalidArgument", "InvalidRequest", "request.invalid")
-_INTERNAL = ("Unknown", "Internal", "runtime.internal")
-_HTTP: dict[int, tuple[str, str, str]] = {
-    401: ("Unknown", "Unauthenticated", "request.unauthenticated"),
-    403: ("Unknown", "PermissionDenied", "request.permission_denied"),
-    404: ("Unknown", "NotFound", "request.not_found"),
-    408: ("ResponseTimeout", "DeadlineExceeded", "request.deadline_exceeded"),
-    409: ("Unknown", "Conflict", "request.conflict"),
-    413: ("InvalidArgument", "PayloadTooLarge", "request.payload_too_large"),
-    415: ("InvalidArgument", "UnsupportedMedia", "request.unsupported_media"),
-    429: ("ResourceExhausted", "RateLimited", "request.rate_limited"),
-    431: ("InvalidArgument", "PayloadTooLarge", "request.payload_too_large"),
-    499: ("Cancelled", "Cancelled", "request.cancelled"),
-    501: ("Unknown", "NotImplemented", "runtime.not_implemented"),
-    502: ("Unknown", "BackendProtocol", "backend.protocol"),
-    503: ("Unavailable", "Unavailable", "backend.unavailable"),
-    504: ("ResponseTimeout", "DeadlineExceeded", "request.deadline_exceeded"),
-    529: ("ResourceExhausted", "CapacityExhausted", "capacity.exhausted"),
-}
-"""Type, class and reason of statuses; other 4xx are ``_INVALID``, the rest ``_INTERNAL``."""
+        What is left out follows from the rest. A class or reason that is not in the catalogue, or
+        the one not of the other, makes it ``Internal`` / ``runtime.invalid_error`` without a public
+        part. Texts are cut at ``TEXT_LIMIT``. Settling twice changes nothing.
+        """
+        return _settle(self)[0]
 
 
 class _HttpMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -110,43 +64,149 @@ _http_message = msgspec.json.Decoder(_HttpMessage).decode
 def wire_error_from(error: BaseException) -> WireError:
     """The failure that tells the other side about ``error``.
 
-    Our own exceptions travel by their class with their message alone; any other by its nearest
-    kind, with its type's name before its text, as the peer's do.
+    - One that arrived from another process (``error.failure``) leaves as it came.
+    - Ours travel by their class with their message alone.
+    - Any other travels by its nearest kind, with its type's name before its text, as the peer's do.
+    - A group of one exception is that exception: what a ``TaskGroup`` of a handler raises.
+    - ``GeneratorExit``, ``SystemExit`` and ``KeyboardInterrupt`` are an engine going away; their
+      text stays here. (``SystemExit`` and ``KeyboardInterrupt`` end the loop they are raised on, so
+      a caller usually sees its connection end instead, of us as of the peer.)
+
+    Never raises, whatever ``str(error)`` does.
     """
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, errors.MusterError) and isinstance(error.failure, WireError):
+        return error.failure
     if isinstance(error, errors.HttpError):
-        return _wire_http_error(error)
-    name = _NAMES.get(type(error))
-    text = str(error)
-    if name is None:
-        name = next((to for kind, to in _BUILTINS if isinstance(error, kind)), "Unknown")
-        if not isinstance(error, errors.MusterError):
-            text = f"{type(error).__name__}: {error}"
-    _, class_, reason = _TABLE[name]
+        return _written(str(ErrorClass.of_status(error.status)), _http_text(error))
+    text = _cut(_text_of(error))
     is_public = isinstance(error, errors.RequestError)  # written for the client to read
-    return WireError(
-        error_type=name if name in _BARE else {"Backend": name},
-        class_=class_,
-        reason=reason,
-        message=text,
-        diagnostic=text,
-        public={"type": "message", "message": text} if is_public else msgspec.UNSET,
+    return _written(
+        kind_of(error), text, public={"type": "message", "message": text} if is_public else None
     )
 
 
 def exception_from(error: WireError) -> errors.MusterError:
-    """The exception that stands for a failure that arrived."""
-    text = error.message or error.diagnostic or error.reason
-    if isinstance(error.error_type, str) and text.startswith("{"):
+    """The exception that stands for a failure that arrived.
+
+    Its ``error_class``, ``reason`` and ``failure`` are the settled failure's. Its message is the
+    public text if there is one, then the diagnostic, the message, the reason.
+    """
+    settled, kind = _settle(error)
+    text = settled.diagnostic or settled.message or settled.reason or ""
+    made: errors.MusterError | None = None
+    if isinstance(settled.error_type, str) and kind is not INVALID and text.startswith("{"):
         with contextlib.suppress(msgspec.DecodeError):
             told = _http_message(text)
-            return errors.HttpError(told.code, told.message)
-    entry = _TABLE.get(error.kind)
-    kind = entry[0] if entry else _ALSO.get(error.kind, errors.Unknown)
-    return kind(text)
+            made = errors.HttpError(told.code, told.message)
+    if made is None:
+        made = kind.exception(_public_text(settled.public) or text)
+    made.error_class = kind.error_class
+    made.reason = settled.reason or ""
+    made.failure = settled
+    return made
 
 
-def _wire_http_error(error: errors.HttpError) -> WireError:
-    other = _INVALID if 400 <= error.status < 500 else _INTERNAL
-    name, class_, reason = _HTTP.get(error.status, other)
-    text = msgspec.json.encode(_HttpMessage(error.message, error.status)).decode()
-    return WireError(error_type=name, class_=class_, reason=reason, message=text, diagnostic=text)
+def _settle(error: WireError) -> tuple[WireError, Kind]:
+    """The failure as it may travel on, and its kind."""
+    named = _kind_name(error.error_type)
+    meant = KINDS.get(named)
+    declared = meant if error.class_ is None else _CLASSES.get(error.class_)
+    reason = error.reason
+    if reason is None and declared is not None:
+        reason = (meant if meant is not None and error.error_type is not None else declared).reason
+    message = error.message if error.message is not None else error.diagnostic
+    settled = WireError(
+        message=_cut(message or ""),
+        diagnostic=None if error.diagnostic is None else _cut(error.diagnostic),
+        caused_by=error.caused_by,
+    )
+    if declared is None or reason is None or REASONS.get(reason) is not declared.error_class:
+        return _identified(settled, "Unknown", INVALID.error_class, INVALID.reason), INVALID
+    kind = str(declared.error_class)
+    if named != "Unknown" and meant is not None and meant.error_class is declared.error_class:
+        kind = named
+    settled = msgspec.structs.replace(settled, public=error.public)
+    return _identified(settled, kind, declared.error_class, reason), KINDS[kind]
+
+
+_CLASSES = {
+    name: kind
+    for name, kind in KINDS.items()
+    if name != "Unknown" and not name.startswith("Backend.")
+}
+"""What may stand as ``class``: also the older names, each of which means one."""
+
+
+def _identified(error: WireError, kind: str, error_class: ErrorClass, reason: str) -> WireError:
+    written = WRITTEN_AS.get(kind, kind)
+    backend = written.removeprefix("Backend.")
+    return msgspec.structs.replace(
+        error,
+        error_type=written if backend == written else {"Backend": backend},
+        class_=str(error_class),
+        reason=reason,
+    )
+
+
+def _kind_name(error_type: Any) -> str:
+    """The kind an ``error_type`` names; not one of ``KINDS`` if it is not of a form we know."""
+    if isinstance(error_type, dict):
+        return f"Backend.{error_type.get('Backend')}"
+    if error_type is None or (isinstance(error_type, str) and error_type not in _CLASSES):
+        return "Unknown"
+    return str(error_type)
+
+
+def _written(kind: str, text: str, public: Any = None) -> WireError:
+    found = KINDS[kind]
+    error = WireError(message=text, diagnostic=text, public=public)
+    return _identified(error, kind, found.error_class, found.reason)
+
+
+def _public_text(public: Any) -> str:
+    if isinstance(public, dict) and public.get("type") == "message":
+        text = public.get("message")
+        return text if isinstance(text, str) else ""
+    return ""
+
+
+def _text_of(error: BaseException) -> str:
+    """What an exception says, fit for the wire: no lone surrogates, and no failure of its own."""
+    if isinstance(error, _GOING_AWAY):
+        return "engine shutting down"
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a foreign __str__ may raise anything
+        text = "<exception str() failed>"
+    text = _clean(text)
+    return text if isinstance(error, errors.MusterError) else f"{type(error).__name__}: {text}"
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+
+
+def _http_text(error: errors.HttpError) -> str:
+    """The JSON text of status and message; a message too long for it is cut, the JSON kept whole."""
+    message = _clean(error.message)
+
+    def encoded(text: str) -> bytes:
+        return msgspec.json.encode(_HttpMessage(text, error.status))
+
+    whole = encoded(message)
+    if len(whole) > TEXT_LIMIT:
+        fitting = bisect.bisect_right(
+            range(len(message)), TEXT_LIMIT, key=lambda n: len(encoded(f"{message[:n]}..."))
+        )
+        whole = encoded(f"{message[: fitting - 1]}...")
+    return whole.decode()
+
+
+def _cut(text: str) -> str:
+    """At most ``TEXT_LIMIT`` bytes, whole characters, and a mark where more was."""
+    data = text.encode()
+    if len(data) <= TEXT_LIMIT:
+        return text
+    return data[: TEXT_LIMIT - len(_CUT)].decode("utf-8", "ignore") + _CUT
