@@ -8,22 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from muster.errors import (
-    Cancelled,
-    CannotConnect,
-    ConnectionTimeout,
-    Disconnected,
-    EngineError,
-    EngineShutdown,
-    HttpError,
-    MusterError,
-    Overloaded,
-    ProtocolError,
-    RequestError,
-    ResponseTimeout,
-    StreamIncomplete,
-    WorkerUnavailable,
-)
+from muster.errors import HttpError, MusterError, RequestError
 
 __all__ = ["ApiError", "model_not_found", "model_not_served"]
 
@@ -42,22 +27,6 @@ class _Body(msgspec.Struct, frozen=True):
 
 
 _encode = msgspec.json.Encoder().encode
-
-_STATUS: tuple[tuple[type[MusterError], int], ...] = (
-    (RequestError, 400),
-    (Overloaded, 529),
-    (ConnectionTimeout, 504),
-    (ResponseTimeout, 504),
-    (ProtocolError, 502),
-    (WorkerUnavailable, 503),
-    (CannotConnect, 503),
-    (Disconnected, 503),
-    (StreamIncomplete, 503),
-    (EngineShutdown, 503),
-    (Cancelled, 499),
-    (EngineError, 500),
-)
-"""First match wins. 529 and 499 are the statuses Dynamo uses for the same events."""
 
 _ERROR_TYPES = {
     404: "not_found",
@@ -120,13 +89,17 @@ class ApiError(MusterError):
 
     @classmethod
     def from_error(cls, error: MusterError) -> ApiError:
-        """The answer to a request that failed with ``error``; its own text is passed on."""
+        """The answer to a request that failed with ``error``; its own text is passed on.
+
+        Its ``error_class`` decides the status, except that an ``HttpError`` brings its own, if it
+        is one of an error.
+        """
         if isinstance(error, ApiError):
             return error
         if isinstance(error, HttpError) and error.status >= 400:
             status = error.status
         else:
-            status = next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
+            status = error.error_class.status
         message = error.message
         if error.hint and isinstance(error, RequestError):
             # Hints of other errors are for who runs the service: they are in the log.

@@ -5,7 +5,9 @@ import json
 import pytest
 
 from muster import errors
+from muster.errors.error_class import ErrorClass
 from muster.frontend.api_error import ApiError
+from muster.wire.errors import WireError, exception_from
 
 
 @pytest.mark.parametrize(
@@ -30,6 +32,16 @@ from muster.frontend.api_error import ApiError
         (errors.HttpError(503, "x"), 503, "unavailable"),
         (errors.HttpError(200, "x"), 500, "internal"),
         (errors.DiscoveryError("x"), 500, "internal"),
+        (errors.Unauthenticated("x"), 401, "validation"),
+        (errors.PermissionDenied("x"), 403, "validation"),
+        (errors.NotFound("x"), 404, "not_found"),
+        (errors.Conflict("x"), 409, "validation"),
+        (errors.PayloadTooLarge("x"), 413, "validation"),
+        (errors.UnsupportedMedia("x"), 415, "validation"),
+        (errors.RateLimited("x"), 429, "validation"),
+        (errors.Unimplemented("x"), 501, "not_implemented"),
+        (errors.RouterQueueLimitExceeded("x"), 529, "overload"),
+        (errors.SelectionServiceError("x"), 503, "unavailable"),
     ],
 )
 def test_every_error_has_a_status_and_a_word(
@@ -40,8 +52,16 @@ def test_every_error_has_a_status_and_a_word(
     body = json.loads(answer.body())["error"]
     assert body["message"] == "x"
     assert body["code"] == error.code
-    assert body["type"] == ("invalid_request_error" if status < 499 else "server_error")
-    assert ("retry-after" in answer.headers) == (status in {503, 529})
+    blames = "invalid_request_error" if status < 499 else "server_error"
+    assert body["type"] == ("rate_limit_error" if status == 429 else blames)
+    assert ("retry-after" in answer.headers) == (status in {429, 503, 529})
+
+
+@pytest.mark.parametrize("error_class", ErrorClass)
+def test_a_failure_of_another_process_has_the_status_of_its_class(error_class: ErrorClass) -> None:
+    arrived = exception_from(WireError(class_=str(error_class), message="x"))
+    answer = ApiError.from_error(arrived)
+    assert (answer.status, answer.message) == (error_class.status, "x")
 
 
 def test_an_api_error_is_itself() -> None:
