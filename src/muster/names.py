@@ -39,9 +39,12 @@ def check_name(name: str, *, what: str) -> str:
     if not name:
         raise InvalidArgument(f"a {what} name must not be empty")
     position = next(i for i, character in enumerate(name) if not _NAME.fullmatch(character))
+    nested = what == "namespace" and name[position] == "."
     raise InvalidArgument(
         f"{what} name {name!r} has {name[position]!r} at position {position}",
-        hint="use a-z, 0-9, '-' and '_' only",
+        hint="nest one namespace in another: namespace('a').namespace('b')"
+        if nested
+        else "use a-z, 0-9, '-' and '_' only",
     )
 
 
@@ -83,8 +86,16 @@ def decode_file_name(name: str) -> str | None:
     return key if encode_file_name(key) == name else None
 
 
+_SEPARATORS = re.compile(r"[./]")
+_DEFAULT_PARTS = ("NS", "C", "E")
+
+
 class EndpointId(msgspec.Struct, frozen=True, order=True):
-    """Names an endpoint: namespace, component, endpoint name. Text form ``ns/component/name``."""
+    """Names an endpoint: namespace, component, endpoint name. Text form ``ns/component/name``.
+
+    There are two readers: ``parse`` for paths people write in programs, and ``lenient`` for ids in
+    configuration, as Dynamo's Rust side reads them.
+    """
 
     namespace: str
     component: str
@@ -112,3 +123,22 @@ class EndpointId(msgspec.Struct, frozen=True, order=True):
                 "or 'dyn://namespace.component.endpoint'"
             )
         return cls(*parts)
+
+    @classmethod
+    def lenient(cls, text: str) -> EndpointId:
+        """Read an id in any spelling; every text is one.
+
+        A ``dyn://`` before it is dropped, then spaces, ``/`` and ``.`` at both ends, and empty parts
+        between the separators ``.`` and ``/``. One part is a component, two are namespace and
+        component; of more than three the rest is joined with ``_`` to the name. What is missing is
+        ``NS``, ``C`` or ``E``. The rules are those of Dynamo's Rust ``EndpointId``.
+        """
+        trimmed = text.removeprefix("dyn://").strip(" /.")
+        parts = [part for part in _SEPARATORS.split(trimmed) if part]
+        namespace, component, name = _DEFAULT_PARTS
+        if len(parts) == 1:
+            (component,) = parts
+        elif parts:
+            namespace, component = parts[:2]
+            name = "_".join(parts[2:]) or name
+        return cls(namespace, component, name)

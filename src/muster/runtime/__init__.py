@@ -1,11 +1,26 @@
-"""The component model and what makes it run: serve endpoints, call endpoints, watch instances."""
+"""The component model and what makes it run: serve endpoints, call endpoints, watch instances.
 
-from muster.discovery.records import Instance
+Everything Dynamo has in ``dynamo.runtime`` is here under the same name. So are the functions that
+register models, loaded on first use from ``muster.model``: ``muster`` itself is their usual place.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from muster.discovery.records import DeviceType, Instance, Transport, TransportType
 from muster.names import EndpointId
 from muster.runtime.choosers import RouterMode
 from muster.runtime.client import Client
-from muster.runtime.component import Component, Endpoint, Namespace
+from muster.runtime.component import Component, Namespace
+from muster.runtime.decorators import dynamo_endpoint, dynamo_worker
 from muster.runtime.distributed import DistributedRuntime
+from muster.runtime.documents import Document
+from muster.runtime.endpoint import Endpoint
+from muster.runtime.endpoint_builder import EndpointBuilder
+from muster.runtime.unary import UnaryClient, serve_unary_endpoint
+from muster.runtime.watched_keys import KeyReaction, KeyState, KeyWatch
 from muster.wire.context import Context
 from muster.wire.control import Annotated
 
@@ -14,10 +29,43 @@ __all__ = [
     "Client",
     "Component",
     "Context",
+    "DeviceType",
     "DistributedRuntime",
+    "Document",
     "Endpoint",
+    "EndpointBuilder",
     "EndpointId",
     "Instance",
+    "KeyReaction",
+    "KeyState",
+    "KeyWatch",
     "Namespace",
     "RouterMode",
+    "Transport",
+    "TransportType",
+    "UnaryClient",
+    "dynamo_endpoint",
+    "dynamo_worker",
+    "serve_unary_endpoint",
 ]
+
+_REGISTRATION = frozenset(
+    {
+        "fetch_llm",
+        "fetch_model",
+        "lora_name_to_id",
+        "register_llm",
+        "register_model",
+        "unregister_llm",
+        "unregister_model",
+        "update_model_taints",
+    }
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _REGISTRATION:
+        raise AttributeError(f"module 'muster.runtime' has no attribute {name!r}")
+    value = getattr(importlib.import_module("muster"), name)
+    globals()[name] = value
+    return value

@@ -1,20 +1,21 @@
 """The component model: namespaces hold components, components host endpoints.
 
-These are names with a runtime behind them: making one registers nothing.
+These are names with a runtime behind them: making one registers nothing. Namespaces and components
+are kept, so that asking twice gives the same object; endpoints are made anew.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 from muster.discovery.records import INSTANCES, Instance
-from muster.errors import DiscoveryError, InvalidArgument
-from muster.names import EndpointId, check_name, slugify
-from muster.runtime.choosers import RouterMode
-from muster.runtime.client import Client
-from muster.wire.context import Context
+from muster.errors import DiscoveryError
+from muster.names import check_name, slugify
+from muster.runtime.documents import Document, Documents
+from muster.runtime.endpoint import Endpoint
+from muster.runtime.labels import Labels
+from muster.runtime.watched_keys import KeyCallback, KeyReaction, KeyWatch, WatchedKeys
 
 if TYPE_CHECKING:
     from muster.runtime.distributed import DistributedRuntime
@@ -23,15 +24,42 @@ __all__ = ["Component", "Endpoint", "Namespace"]
 
 
 class Namespace:
-    """A namespace. Nested ones have dotted names: ``parent.child``."""
+    """A namespace. Nested ones have dotted names: ``parent.child``. Equal and hashed by name."""
 
     def __init__(self, runtime: DistributedRuntime, name: str) -> None:
         self._runtime = runtime
         self.name = name
+        self._labels = Labels()
         self._components: dict[str, Component] = {}
 
     def __str__(self) -> str:
         return self.name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Namespace) and self.name == other.name
+
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    @property
+    def parent(self) -> Namespace | None:
+        """The namespace it is nested in, or ``None``."""
+        outer, dot, _ = self.name.rpartition(".")
+        return self._runtime.namespace_of(outer) if dot and outer else None
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels and those of the namespaces around it; the inner one wins."""
+        parent = self.parent
+        return (parent.labels if parent is not None else {}) | self._labels.own
+
+    def add_label(self, name: str, value: str) -> None:
+        """Give everything in this namespace a label.
+
+        Raises:
+            InvalidArgument: The name is no label's, is reserved, or is taken here or further out.
+        """
+        self._labels.add(name, value, taken=self.labels, where=f"namespace {self}")
 
     def namespace(self, name: str) -> Namespace:
         """The nested namespace ``<this>.<name>``.
@@ -42,7 +70,7 @@ class Namespace:
         return self._runtime.namespace_of(f"{self.name}.{check_name(name, what='namespace')}")
 
     def component(self, name: str) -> Component:
-        """The component of this name; asking twice gives the same object.
+        """The component of this name; asking twice gives the same object, from any thread.
 
         Raises:
             InvalidArgument: If ``name`` has a character outside ``a-z 0-9 - _``.
@@ -51,8 +79,11 @@ class Namespace:
 
     def component_of(self, name: str) -> Component:
         """The component of a name somebody else chose, taken as it is."""
-        # setdefault is atomic: two threads asking at once get the same component.
-        return self._components.setdefault(name, Component(self._runtime, self, name))
+        found = self._components.get(name)
+        if found is None:
+            # setdefault is atomic: two threads asking at once get the same component.
+            found = self._components.setdefault(name, Component(self._runtime, self, name))
+        return found
 
 
 class Component:
@@ -62,20 +93,36 @@ class Component:
         self._runtime = runtime
         self.namespace = namespace
         self.name = name
+        self._labels = Labels()
+        self._documents = Documents(runtime.discovery, namespace.name, name)
+        self._keys = WatchedKeys(runtime, namespace.name, name)
 
     def __str__(self) -> str:
         return f"{self.namespace.name}.{self.name}"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Component) and str(self) == str(other)
+        return isinstance(other, Component) and self._names == other._names
 
     def __hash__(self) -> int:
-        return hash(str(self))
+        return hash(self._names)
+
+    @property
+    def _names(self) -> tuple[str, str]:
+        return self.namespace.name, self.name
 
     @property
     def service_name(self) -> str:
         """The slug of ``namespace_name``."""
         return slugify(f"{self.namespace.name}_{self.name}")
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Its labels and its namespaces'; the inner one wins."""
+        return self.namespace.labels | self._labels.own
+
+    def add_label(self, name: str, value: str) -> None:
+        """Give this component and its endpoints a label; raises as ``Namespace.add_label``."""
+        self._labels.add(name, value, taken=self.labels, where=f"component {self}")
 
     def endpoint(self, name: str) -> Endpoint:
         """The endpoint of this name."""
@@ -96,123 +143,107 @@ class Component:
                 continue
         return sorted(found)
 
+    # -- configuration documents -------------------------------------------------------------
 
-class Endpoint:
-    """An endpoint: somewhere requests of one kind are served. Equal by component and name."""
+    async def publish_document(self, name: str, content: Any) -> Document:
+        """Publish ``content`` as this component's document ``name``, for as long as this process lives.
 
-    def __init__(self, runtime: DistributedRuntime, component: Component, name: str) -> None:
-        self._runtime = runtime
-        self._component = component
-        self.name = name
-
-    def __str__(self) -> str:
-        return str(self.id())
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Endpoint) and self.id() == other.id()
-
-    def __hash__(self) -> int:
-        return hash(self.id())
-
-    @property
-    def runtime(self) -> DistributedRuntime:
-        """The runtime it belongs to."""
-        return self._runtime
-
-    def id(self) -> EndpointId:
-        """Namespace, component and name."""
-        return EndpointId(self._component.namespace.name, self._component.name, self.name)
-
-    def component(self) -> Component:
-        """The component that hosts it."""
-        return self._component
-
-    def connection_id(self) -> int:
-        """The instance id this process serves it under."""
-        return self._runtime.instance_id
-
-    async def client(self, router_mode: RouterMode | str | None = None) -> Client:
-        """A client of this endpoint, with what the registry shows already known to it.
+        Documents say how a component was made and what it can do. Publishing again replaces what
+        this process published; other replicas have their own.
 
         Args:
-            router_mode: ``round-robin`` (the default) or ``random``; ``_`` may stand for ``-``.
+            name: Any text but the empty one.
+            content: A JSON value (also a msgspec Struct or dataclass).
 
         Raises:
-            DiscoveryError: If the registry cannot be read, or the runtime is shutting down.
-            InvalidArgument: If there is no such mode.
+            InvalidArgument: The name or the content cannot be carried.
+            DiscoveryError: The registry cannot be written, or the record is over its limit.
         """
-        return await self._runtime.client_of(self.id(), _router_mode(router_mode))
+        return await self._documents.publish(name, content)
 
-    async def serve_endpoint(
-        self,
-        handler: Callable[..., Any],
-        graceful_shutdown: bool = True,
-    ) -> None:
-        """Serve requests with ``handler`` until the runtime shuts down.
-
-        Args:
-            handler: An async generator function of the request, or of the request and its
-                ``Context``. What it yields is sent as it comes; what it raises reaches the caller
-                as an error item (``ValueError`` as an invalid argument).
-            graceful_shutdown: Let requests in flight finish when the runtime shuts down.
+    async def withdraw_document(self, name: str) -> None:
+        """Take back this process's document ``name``.
 
         Raises:
-            ConflictError: This process serves the endpoint already.
-            ConfigError: The configured address or port cannot be used.
+            NotRegisteredError: This process publishes none.
             DiscoveryError: The registry cannot be written.
         """
-        service = await self._runtime.serve(
-            self.id(), with_context(handler), graceful=graceful_shutdown
-        )
-        await service.closed.wait()
+        await self._documents.withdraw(name)
 
-    async def unregister_endpoint_instance(self) -> None:
-        """Take this process's instance out of the registry; requests that come are still served.
+    async def list_documents(self) -> dict[str, tuple[Document, ...]]:
+        """This component's documents by name, sorted: one per content, with those who publish it.
 
-        Raises:
-            NotRegisteredError: It is not registered.
-        """
-        await self._runtime.unregister_instance(self.id())
-
-    async def register_endpoint_instance(self) -> None:
-        """Put this process's instance back into the registry.
+        Replicas that publish the same share one entry. Where they differ, the content of most comes
+        first (then by digest).
 
         Raises:
-            NotRegisteredError: This process does not serve the endpoint.
+            DiscoveryError: The registry cannot be read. Records that cannot are left out.
         """
-        await self._runtime.register_instance(self.id())
+        return await self._documents.list()
 
+    async def read_document(
+        self, name: str, *, digest: str | None = None, instance_id: int | None = None
+    ) -> Document:
+        """One document, with its content.
 
-def _router_mode(mode: RouterMode | str | None) -> RouterMode:
-    try:
-        return RouterMode(mode.replace("_", "-")) if mode else RouterMode.ROUND_ROBIN
-    except ValueError:
-        known = ", ".join(RouterMode)
-        raise InvalidArgument(f"unknown router mode {mode!r}", hint=f"known are {known}") from None
+        Args:
+            name: Its name.
+            digest: The one of this digest, where replicas differ.
+            instance_id: The one this instance publishes, where replicas differ.
 
+        Raises:
+            NotRegisteredError: Nobody publishes it.
+            ConflictError: Replicas publish different contents under this name; says who has which.
+            DiscoveryError: The registry cannot be read.
+        """
+        return await self._documents.read(name, digest=digest, instance_id=instance_id)
 
-def with_context(handler: Callable[..., Any]) -> Callable[[Any, Context], Any]:
-    """``handler`` as a function of request and context, whether it takes the second or not.
+    # -- watched keys ------------------------------------------------------------------------
 
-    Raises:
-        InvalidArgument: It cannot be called.
-    """
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except TypeError as error:
-        raise InvalidArgument(f"a handler must be callable, not {handler!r}") from error
-    except ValueError:  # a built-in that does not say what it takes
-        return handler
-    positional = [
-        parameter
-        for parameter in parameters
-        if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    variadic = any(parameter.kind is parameter.VAR_POSITIONAL for parameter in parameters)
-    if len(positional) >= 2 or variadic:
-        return handler
+    async def write_key(self, name: str, value: Any) -> None:
+        """Write ``value`` to the key ``name`` under this component's path; whoever watches it reacts.
 
-    def without(request: Any, context: Context) -> Any:
-        return handler(request)
+        There is one value per key: the last writer's. It is gone when that process ends.
 
-    return without
+        Raises:
+            InvalidArgument: The name or the value cannot be carried.
+            DiscoveryError: The registry cannot be written, or the record is over its limit.
+        """
+        await self._keys.write(name, value)
+
+    async def delete_key(self, name: str) -> None:
+        """Delete the key ``name``, which this process wrote.
+
+        Raises:
+            NotRegisteredError: It did not, or somebody else has written it since.
+            DiscoveryError: The registry cannot be written.
+        """
+        await self._keys.delete(name)
+
+    def watch_key(self, name: str | None = None) -> AbstractAsyncContextManager[KeyWatch]:
+        """Watch the key ``name`` under this component's path, or all of them.
+
+        ``async with component.watch_key("scale") as states: async for state in states: ...``
+        The first states are what is there; then comes every change, until the registry is closed.
+        A slow reader is given the last state of each key.
+
+        Raises:
+            InvalidArgument: The name cannot be a key's.
+            DiscoveryError: The registry cannot be read.
+        """
+        return self._keys.watch(name)
+
+    async def on_key(self, name: str | None, callback: KeyCallback) -> KeyReaction:
+        """Call ``callback`` with each state of the key ``name``, or of all keys, in order.
+
+        It begins with what is there. The callback may be a function or a coroutine function; one
+        that raises is logged, and the next state comes all the same.
+
+        Returns:
+            The reaction: close it to end it. It ends with the runtime in any case.
+
+        Raises:
+            InvalidArgument: The name cannot be a key's.
+            DiscoveryError: The registry cannot be read, or the runtime is shutting down.
+        """
+        return await self._keys.react(name, callback)

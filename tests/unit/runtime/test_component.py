@@ -77,6 +77,103 @@ def test_c3_a_bad_name_is_refused_naming_the_character(name: str, complaint: str
     in_runtime(check)
 
 
+def test_c2_a_dotted_name_is_refused_with_the_way_to_nest() -> None:
+    def check(runtime: DistributedRuntime) -> None:
+        with pytest.raises(InvalidArgument) as caught:
+            runtime.namespace("a.b")
+        assert caught.value.hint == "nest one namespace in another: namespace('a').namespace('b')"
+        assert runtime.namespace("a").namespace("b").parent is runtime.namespace("a")
+        assert runtime.namespace("a").parent is None
+
+    in_runtime(check)
+
+
+def test_c2_namespaces_are_equal_by_name() -> None:
+    def check(runtime: DistributedRuntime) -> None:
+        other = runtime_in(MemoryRegistry()).namespace("a")
+        assert runtime.namespace("a") == other
+        assert hash(runtime.namespace("a")) == hash(other)
+        assert runtime.namespace("a") != runtime.namespace("b")
+
+    in_runtime(check)
+
+
+def test_c3_components_whose_text_is_the_same_are_told_apart_by_their_names() -> None:
+    def check(runtime: DistributedRuntime) -> None:
+        nested = runtime.namespace("a").namespace("b").component("c")
+        dotted = runtime.namespace("a").component_of("b.c")  # as somebody else may call it
+        assert str(nested) == str(dotted)
+        assert nested != dotted
+
+    in_runtime(check)
+
+
+def test_c3_c5_labels_are_inherited_downwards() -> None:
+    def check(runtime: DistributedRuntime) -> None:
+        outer = runtime.namespace("a")
+        inner = outer.namespace("b")
+        component = inner.component("c")
+        endpoint = component.endpoint("e")
+        endpoint.add_label("model", "tiny")
+        component.add_label("tier", "gold")
+        outer.add_label("region", "north")
+        inner.add_label("zone", "1")
+        assert [*endpoint.labels.items()] == [
+            ("region", "north"),
+            ("zone", "1"),
+            ("tier", "gold"),
+            ("model", "tiny"),
+        ]
+        assert component.labels == {"region": "north", "zone": "1", "tier": "gold"}
+        assert inner.labels == {"region": "north", "zone": "1"}
+        assert outer.labels == {"region": "north"}
+        assert outer.component("c").labels == {"region": "north"}
+        assert inner.component("c").labels == component.labels  # the component is kept
+        assert component.endpoint("e").labels == component.labels  # an endpoint is made anew
+
+    in_runtime(check)
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("region", "component a.c has a label 'region' already, with the value 'north'"),
+        ("dynamo_namespace", "'dynamo_namespace' is reserved"),
+        ("dynamo_component", "reserved"),
+        ("dynamo_endpoint", "reserved"),
+        ("worker_id", "reserved"),
+        ("le", "reserved"),
+        ("quantile", "reserved"),
+        ("", "no label's name"),
+        ("1a", "no label's name"),
+        ("a-b", "no label's name"),
+        ("__a", "no label's name"),
+        ("ä", "no label's name"),
+    ],
+)
+def test_c3_a_label_that_is_taken_reserved_or_none_is_refused(name: str, complaint: str) -> None:
+    def check(runtime: DistributedRuntime) -> None:
+        runtime.namespace("a").add_label("region", "north")
+        component = runtime.namespace("a").component("c")
+        with pytest.raises(InvalidArgument, match=complaint):
+            component.add_label(name, "south")
+        assert component.labels == {"region": "north"}
+
+    in_runtime(check)
+
+
+def test_c3_a_label_is_added_once() -> None:
+    def check(runtime: DistributedRuntime) -> None:
+        endpoint = runtime.endpoint("a.c.e")
+        endpoint.add_label("tier", "gold")
+        with pytest.raises(InvalidArgument, match="endpoint a/c/e has a label 'tier' already"):
+            endpoint.add_label("tier", "gold")
+        with pytest.raises(InvalidArgument, match="two texts"):
+            endpoint.add_label("number", 1)  # type: ignore[arg-type]
+
+    in_runtime(check)
+
+
 def test_c3_components_are_equal_by_name_and_have_a_slug() -> None:
     def check(runtime: DistributedRuntime) -> None:
         one = runtime.namespace("exp-ns").component("backend")

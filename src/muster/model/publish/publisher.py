@@ -13,6 +13,7 @@ import contextlib
 import itertools
 import logging
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 from typing import ClassVar
 
@@ -174,6 +175,39 @@ class Publisher:
             left_out=prepared.left_out,
         )
         return _Live(owner, publication, holding)
+
+    async def revise(
+        self,
+        endpoint: EndpointId,
+        change: Callable[[ModelDeploymentCard], ModelDeploymentCard],
+    ) -> None:
+        """Publish ``change`` of the card at an endpoint in its place; the files stay as they are.
+
+        Args:
+            endpoint: Where the model is registered.
+            change: Makes the new card of the one published.
+
+        Raises:
+            NotRegisteredError: This process has registered no model there.
+            ConflictError: The change is one that frontends would ignore.
+            InvalidArgument: Others could not read the new card.
+            DiscoveryError: The registry cannot be written. What is published is as before.
+        """
+        slot = self._slot(endpoint, None)
+        async with self._lock(slot):
+            await self._writer.settled(slot.key)
+            live = self._live.get(slot)
+            if live is None:
+                raise NotRegisteredError(f"no model is registered at {slot.key} by this process")
+            old = live.publication.card
+            card = check_readable(change(old))
+            if decide_renewal(old, card, slot.record(card)) is Renewal.NOTHING:
+                return
+            await self._writer.write(
+                slot.key, slot.record(card), on_late=lambda: self._put_right(slot)
+            )
+            publication = msgspec.structs.replace(live.publication, card=card)
+            self._live[slot] = msgspec.structs.replace(live, publication=publication)
 
     async def _put_right(self, slot: PublishSlot) -> None:
         """Have the registry say what is, after it was told what had been called off."""

@@ -23,7 +23,7 @@ from muster.model.tensor_config import TensorModelConfig
 from muster.names import slugify
 from muster.runtime import Endpoint
 
-__all__ = ["register_model", "unregister_model"]
+__all__ = ["register_llm", "register_model", "unregister_llm", "unregister_model"]
 
 _DEFAULT_BLOCK_SIZE = 16
 _NO_FILES = ModelType.TensorBased | ModelType.Images | ModelType.Videos | ModelType.Realtime
@@ -162,3 +162,9 @@ async def unregister_model(endpoint: Endpoint, lora_name: str | None = None) -> 
     """
     slug = slugify(lora_name) if lora_name is not None else None
     await Publisher.of(endpoint.runtime).withdraw(endpoint.id(), slug)
+
+
+register_llm = register_model
+"""The older name, as with Dynamo."""
+unregister_llm = unregister_model
+"""The older name, as with Dynamo."""
