@@ -102,6 +102,28 @@ class RequestPlaneSettings:
         unit="s",
         check=at_least(0),
     )
+    overloaded_s: float = setting(
+        0.5,
+        env="MUSTER_OVERLOADED_SECS",
+        help="How long an instance that refused a request for want of room gets no requests, unless "
+        "one of ours on it ends earlier; 0 turns this off.",
+        unit="s",
+        check=at_least(0),
+    )
+    retry_timeout_s: float = setting(
+        60.0,
+        env="MUSTER_RETRY_TIMEOUT_SECS",
+        help="How long after its beginning a request may still be sent to another instance.",
+        unit="s",
+        check=at_least(0),
+    )
+    cuda_to_cpu_ratio: float = setting(
+        8.0,
+        env="DYN_ENCODER_CUDA_TO_CPU_RATIO",
+        help="Throughput of an instance with an accelerator relative to one without, for "
+        "device-aware-weighted routing.",
+        check=at_least(0.001),
+    )
     request_limit: int = setting(
         10000,
         env="DYN_ENGINE_REQUEST_LIMIT",

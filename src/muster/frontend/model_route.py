@@ -12,8 +12,8 @@ from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.model.catalog.group import GroupKey
 from muster.runtime import Client, Context
 from muster.runtime.client import TRY_ELSEWHERE
+from muster.runtime.response import Response
 from muster.wire.control import FrameDecoder
-from muster.wire.tcp.response_stream import ResponseStream
 
 __all__ = ["EngineStream", "GroupRoute", "ModelRoute"]
 
@@ -25,7 +25,7 @@ class EngineStream:
 
     __slots__ = ("_stream",)
 
-    def __init__(self, stream: ResponseStream[EngineOutput]) -> None:
+    def __init__(self, stream: Response[EngineOutput]) -> None:
         self._stream = stream
 
     async def batch(self) -> Sequence[EngineOutput]:

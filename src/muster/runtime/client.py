@@ -4,92 +4,71 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
-from typing import Any, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
 
 from muster.discovery.records import Instance
-from muster.errors import (
-    CannotConnect,
-    ConnectionTimeout,
-    Disconnected,
-    EngineShutdown,
-    MusterError,
-    Overloaded,
-    ResponseTimeout,
-    WorkerUnavailable,
-)
+from muster.errors import WorkerUnavailable
 from muster.names import EndpointId
-from muster.runtime.choosers import Chooser, RouterMode, chooser_for
-from muster.runtime.instances import InstanceSource
+from muster.runtime.choosers import RouterMode
+from muster.runtime.in_flight import TRY_ELSEWHERE
+from muster.runtime.instance_source import InstanceSource
+from muster.runtime.response import Response, Sender
+from muster.runtime.runtime_data import CardsSaying, wait_for_cards
+from muster.runtime.selection import Selection
 from muster.wire.context import Context
 from muster.wire.control import FrameDecoder
-from muster.wire.tcp.caller import TcpTarget
-from muster.wire.tcp.response_stream import ResponseStream
 
 __all__ = ["TRY_ELSEWHERE", "Client", "Items", "Sender"]
 
 T = TypeVar("T")
 
 DEFAULT_WAIT_S = 60.0
-"""How long ``wait_for_instances`` waits when the caller does not say."""
-
-_UNREACHABLE = (CannotConnect, ConnectionTimeout, Disconnected, WorkerUnavailable)
-"""Failures before the first item after which an instance is avoided and another one tried."""
-
-_AVOID = (*_UNREACHABLE, ResponseTimeout, EngineShutdown)
-"""Failures before the first item after which an instance is avoided."""
-
-TRY_ELSEWHERE = (*_UNREACHABLE, Overloaded)
-"""Failures before the first item that somebody else may not have."""
+"""How long a client waits for instances when the caller does not say."""
 
 _PLAIN: FrameDecoder[Any] = FrameDecoder(Any)
-
-
-class Sender(Protocol):
-    """Sends a request to one instance; what the TCP caller does."""
-
-    async def send(
-        self,
-        target: TcpTarget,
-        request: Any,
-        decoder: FrameDecoder[T],
-        *,
-        request_id: str,
-        metadata: dict[str, Any],
-    ) -> ResponseStream[T]:
-        """See ``TcpCaller.send``."""
-        ...
 
 
 class Items:
     """A response for application code: iterate it once.
 
     Yields ``Annotated`` items, or their data alone, and raises the failure that ended the stream.
-    Stopping or killing the request's context reaches the worker. Leaving the loop before the end
-    drops the request.
+    Stopping or killing the request's context reaches the worker, also before the first item.
+    Leaving the loop before the end drops the request.
     """
 
-    def __init__(self, stream: ResponseStream[Any], context: Context, *, annotated: bool) -> None:
-        self._stream = stream
+    def __init__(self, response: Response[Any], context: Context, *, annotated: bool) -> None:
+        self._response = response
         self._context = context
         self._annotated = annotated
-        context.listen(self._stopped)
+
+    @classmethod
+    async def of(cls, response: Response[Any], context: Context, *, annotated: bool) -> Items:
+        """Open ``response`` and give its items. Raises as ``Response.open``."""
+        items = cls(response, context, annotated=annotated)
+        context.listen(items._stopped)
+        try:
+            await response.open()
+        except BaseException:
+            context.forget(items._stopped)
+            raise
+        return items
 
     def _stopped(self) -> None:
         if self._context.is_killed():
-            self._stream.kill()
+            self._response.kill()
         else:
-            self._stream.stop()
+            self._response.stop()
 
     async def __aiter__(self) -> AsyncIterator[Any]:
         """The items."""
         try:
-            while batch := await self._stream.batch():
+            while batch := await self._response.batch():
                 for item in batch:
                     yield item if self._annotated else item.payload
         finally:
             self._context.forget(self._stopped)
-            self._stream.kill()
+            self._response.kill()
 
 
 class Client:
@@ -102,17 +81,10 @@ class Client:
     def __init__(
         self, endpoint: EndpointId, source: InstanceSource, sender: Sender, mode: RouterMode
     ) -> None:
-        self._endpoint = endpoint
         self._source = source
         self._sender = sender
         self._mode = mode
-        self._choosers: dict[RouterMode, Chooser] = {}
-        self._narrowed: tuple[tuple[int, ...], frozenset[int], tuple[int, ...]] = (
-            (),
-            frozenset(),
-            (),
-        )
-        self._now = asyncio.get_running_loop().time
+        self._selection = Selection(endpoint, source)
 
     # -- who is there ------------------------------------------------------------------------
 
@@ -125,11 +97,24 @@ class Client:
         return sorted(self._source.set.members)
 
     def exclusions(self) -> dict[int, str]:
-        """Why each discovered instance that gets no requests now does not."""
-        return self._source.set.exclusions(self._now())
+        """Why each discovered instance that gets no requests now does not, by id.
+
+        It has a transport or address we cannot use, failed a short while ago, or is full.
+        """
+        return self._selection.exclusions()
+
+    def in_flight(self) -> dict[int, int]:
+        """How many requests of this process are under way, by instance; of all its clients."""
+        return {key: load.count for key, load in self._source.set.loads.items()}
+
+    def free(self, among: frozenset[int] | None = None) -> tuple[int, ...]:
+        """Ids, sorted, that may get a request now: of all, or only those in ``among``."""
+        return self._selection.free(among)
 
     async def wait_for_instances(self, timeout: float = DEFAULT_WAIT_S) -> list[int]:
-        """Wait until an instance can get requests; returns the ids of those.
+        """Wait until an instance can get requests; returns the ids of those, sorted.
+
+        One that is full at the moment counts.
 
         Args:
             timeout: Seconds to wait.
@@ -139,17 +124,83 @@ class Client:
         """
         try:
             async with asyncio.timeout(timeout):
-                while not (free := self._source.set.free(self._now())):
+                while not (routable := self._source.set.routable()):
                     await self._change_or_return()
         except TimeoutError:
-            raise self._nobody(f"within {timeout:g} s") from None
-        return [*free]
+            raise self._selection.nobody(when=f"within {timeout:g} s") from None
+        return [*routable]
 
     async def _change_or_return(self) -> None:
         """Wait until the instances change, or one that was avoided may get requests again."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(self._source.set.next_return()):
                 await self._source.change()
+
+    async def wait_for_instance_by_runtime_data(
+        self, key: str, value: str, timeout_s: float | None = None
+    ) -> int:
+        """Wait until exactly one instance's model card has ``value`` in its runtime data.
+
+        Args:
+            key: Key in the card's ``runtime_config.runtime_data``.
+            value: The text it has there.
+            timeout_s: Seconds to wait; 60 by default.
+
+        Returns:
+            The instance's id.
+
+        Raises:
+            WorkerUnavailable: It was none in time, or more than one; says which.
+            DiscoveryError: The registry cannot be read.
+        """
+        found = await self._with_cards(key, value, lambda ids: len(ids) == 1, "one", timeout_s)
+        return found[0]
+
+    async def wait_for_instances_by_runtime_data(
+        self, key: str, value: str, min_count: int, timeout_s: float | None = None
+    ) -> list[int]:
+        """Wait until at least ``min_count`` instances' model cards have ``value``.
+
+        Args:
+            key: Key in the card's ``runtime_config.runtime_data``.
+            value: The text it has there.
+            min_count: How many there must be.
+            timeout_s: Seconds to wait; 60 by default.
+
+        Returns:
+            The instances' ids, sorted.
+
+        Raises:
+            WorkerUnavailable: There were fewer in time; says which.
+            DiscoveryError: The registry cannot be read.
+        """
+        what = f"at least {min_count}"
+        return await self._with_cards(
+            key, value, lambda ids: len(ids) >= min_count, what, timeout_s
+        )
+
+    async def _with_cards(
+        self,
+        key: str,
+        value: str,
+        is_enough: Callable[[list[int]], bool],
+        what: str,
+        timeout_s: float | None,
+    ) -> list[int]:
+        limit = DEFAULT_WAIT_S if timeout_s is None else timeout_s
+        cards = CardsSaying(key, value)
+        try:
+            async with asyncio.timeout(limit):
+                await wait_for_cards(
+                    self._source.discovery, self._selection.endpoint, cards, is_enough
+                )
+        except TimeoutError:
+            seen = ", ".join(f"{each:x}" for each in cards.ids()) or "none"
+            raise WorkerUnavailable(
+                f"not {what} of the instances of {self._selection.endpoint} had {key}={value} in "
+                f"the runtime data of a card within {limit:g} s (seen: {seen})"
+            ) from None
+        return cards.ids()
 
     # -- calling -----------------------------------------------------------------------------
 
@@ -192,21 +243,17 @@ class Client:
     ) -> Items:
         """Send ``request`` to this instance and no other; see ``generate``."""
         context = context or Context()
-        member = self._source.set.members.get(instance_id)
-        if member is None or member.target is None:
-            reason = f": {member.reason}" if member is not None else ""
-            raise WorkerUnavailable(
-                f"instance_id={instance_id} not found for endpoint {self._endpoint}{reason}"
-            )
-        stream = await self._send(instance_id, member.target, request, _PLAIN, context)
-        return Items(stream, context, annotated=annotated)
+        response = Response(
+            self._selection, self._sender, request, _PLAIN, context, only=instance_id
+        )
+        return await Items.of(response, context, annotated=annotated)
 
     async def _items(
         self, request: Any, annotated: bool, context: Context | None, *, mode: RouterMode
     ) -> Items:
         context = context or Context()
-        stream = await self.open(request, _PLAIN, context=context, mode=mode)
-        return Items(stream, context, annotated=annotated)
+        response = Response(self._selection, self._sender, request, _PLAIN, context, mode=mode)
+        return await Items.of(response, context, annotated=annotated)
 
     async def open(
         self,
@@ -216,11 +263,12 @@ class Client:
         context: Context,
         mode: RouterMode | None = None,
         among: frozenset[int] | None = None,
-    ) -> ResponseStream[T]:
-        """Send ``request`` and return its stream once the worker runs it; for fast consumers.
+    ) -> Response[T]:
+        """Send ``request`` and return its response once a worker runs it; for fast consumers.
 
-        An instance that cannot be reached is avoided for a while, and the others are tried in turn.
-        The context's id and metadata travel; stopping the context does not reach the stream.
+        An instance that cannot be reached is avoided for a while, and the others are tried, until
+        the first item has been read. The context's id and metadata travel; stopping the context
+        does not reach the response.
 
         Args:
             request: As in ``generate``.
@@ -232,75 +280,14 @@ class Client:
         Raises:
             MusterError: As ``generate``.
         """
-        choose = self._chooser(mode or self._mode)
-        tried: set[int] = set()
-        failure: MusterError | None = None
-        while True:
-            free = self.free(among)
-            if tried:
-                free = tuple(instance_id for instance_id in free if instance_id not in tried)
-            if not free:
-                raise failure or self._nobody()
-            chosen = choose(free)
-            target = self._source.set.members[chosen].target
-            assert target is not None  # noqa: S101 - a free member has one
-            try:
-                return await self._send(chosen, target, request, decoder, context)
-            except TRY_ELSEWHERE as error:
-                tried.add(chosen)
-                failure = error
-
-    def free(self, among: frozenset[int] | None = None) -> tuple[int, ...]:
-        """Ids, sorted, that may get a request now: of all, or only those in ``among``.
-
-        Narrowing is remembered while nothing changes.
-        """
-        free = self._source.set.free(self._now())
-        if among is None:
-            return free
-        was_free, was_among, narrowed = self._narrowed
-        if was_free is not free or was_among is not among:
-            narrowed = tuple(instance_id for instance_id in free if instance_id in among)
-            self._narrowed = (free, among, narrowed)
-        return narrowed
-
-    async def _send(
-        self,
-        instance_id: int,
-        target: TcpTarget,
-        request: Any,
-        decoder: FrameDecoder[T],
-        context: Context,
-    ) -> ResponseStream[T]:
-        stream: ResponseStream[T] | None = None
-        try:
-            stream = await self._sender.send(
-                target, request, decoder, request_id=context.id(), metadata=context.metadata
-            )
-            await stream.opened()
-        except _AVOID:
-            self._source.set.avoid(instance_id, self._now())
-            raise
-        except asyncio.CancelledError:
-            if stream is not None:
-                stream.kill()
-            raise
-        return stream
-
-    def _chooser(self, mode: RouterMode) -> Chooser:
-        chooser = self._choosers.get(mode)
-        if chooser is None:
-            chooser = self._choosers[mode] = chooser_for(mode)
-        return chooser
-
-    def _nobody(self, when: str = "now") -> WorkerUnavailable:
-        excluded = self.exclusions()
-        if not excluded:
-            return WorkerUnavailable(
-                f"no instances found for endpoint {self._endpoint} {when}",
-                hint="start a worker that serves it, on the same registry",
-            )
-        reasons = "; ".join(f"{key:x}: {reason}" for key, reason in excluded.items())
-        return WorkerUnavailable(
-            f"no instance of endpoint {self._endpoint} can be reached {when} ({reasons})"
+        response = Response(
+            self._selection,
+            self._sender,
+            request,
+            decoder,
+            context,
+            mode=mode or self._mode,
+            among=among,
         )
+        await response.open()
+        return response

@@ -37,7 +37,7 @@ from muster.names import EndpointId, check_name
 from muster.runtime.choosers import RouterMode
 from muster.runtime.client import Client
 from muster.runtime.component import Endpoint, Namespace
-from muster.runtime.instances import InstanceSource
+from muster.runtime.instance_source import InstanceSource
 from muster.runtime.metadata_registry import MetadataArtifactRegistry
 from muster.runtime.request_metrics import EndpointObserver, RequestMetrics
 from muster.runtime.signals import ShutdownSignals
@@ -307,8 +307,7 @@ class DistributedRuntime:
                 self._caller = caller
             source = self._sources.get(endpoint)
             if source is None:
-                inhibit_s = self.settings.request_plane.inhibit_s
-                source = InstanceSource(self.discovery, endpoint, inhibit_s)
+                source = InstanceSource(self.discovery, endpoint, self.settings.request_plane)
                 self._sources[endpoint] = source
                 self._tasks.start(source.run(), name=f"instances of {endpoint}")
         await source.ready()

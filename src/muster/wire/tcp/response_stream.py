@@ -86,12 +86,17 @@ class ResponseStream(Generic[T]):
     Read it either with ``batch`` (everything that has arrived, for speed) or by iterating (one item
     at a time). The error, if there is one, is raised after the items that came before it, and
     raised again by every later read.
+
+    Attributes:
+        failure: What ended the stream, if it did not end well.
+        reported: Whether the worker's handler reported that failure as an item; otherwise the
+            transport found it, or the request was refused.
+        on_end: Called once with the stream when it has ended, for whatever reason. Must not raise.
     """
 
     __slots__ = (
         "_connection",
         "_decode",
-        "_error",
         "_home",
         "_items",
         "_paused",
@@ -99,8 +104,11 @@ class ResponseStream(Generic[T]):
         "_sent_stop",
         "_waiter",
         "deadline",
+        "failure",
+        "on_end",
         "peer",
         "phase",
+        "reported",
         "subject",
     )
 
@@ -110,7 +118,6 @@ class ResponseStream(Generic[T]):
         self._home = home
         self._decode = decode
         self._items: list[Annotated[T]] = []
-        self._error: MusterError | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._connection: HomeConnection | None = None
         self._sent_stop = False
@@ -118,8 +125,16 @@ class ResponseStream(Generic[T]):
         self._released = False
         self.subject = subject
         self.peer = peer
+        self.failure: MusterError | None = None
+        self.reported = False
+        self.on_end: Callable[[ResponseStream[Any]], None] | None = None
         self.phase = Phase.ACK
         self.deadline = home.now() + home.settings.ack_timeout_s
+
+    @property
+    def unread(self) -> int:
+        """How many items have arrived and not been read."""
+        return len(self._items)
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -131,8 +146,8 @@ class ResponseStream(Generic[T]):
         """
         while self.phase < Phase.ITEMS:
             await self._wait()
-        if self._error is not None and not self._items:
-            raise self._error
+        if self.failure is not None and not self._items:
+            raise self.failure
 
     async def batch(self) -> list[Annotated[T]]:
         """All items that have arrived and not been read, at least one; empty at the clean end.
@@ -142,8 +157,8 @@ class ResponseStream(Generic[T]):
         """
         while not self._items:
             if self.phase is Phase.ENDED:
-                if self._error is not None:
-                    raise self._error
+                if self.failure is not None:
+                    raise self.failure
                 return []
             await self._wait()
         items, self._items = self._items, []
@@ -269,6 +284,7 @@ class ResponseStream(Generic[T]):
                 self._items.append(item)
                 if item.failure is not None:
                     self._items.pop()
+                    self.reported = True
                     self._end(exception_from(item.failure))
             elif frame.complete_final:
                 self._end(None)
@@ -298,12 +314,14 @@ class ResponseStream(Generic[T]):
         if self.phase is Phase.ENDED:
             return
         self.phase = Phase.ENDED
-        self._error = error
+        self.failure = error
         self._home.release(self)
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.finish()
         self._wake()
+        if self.on_end is not None:
+            self.on_end(self)
 
 
 def _refusal(text: bytes, peer: str) -> MusterError:
