@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import atexit
 import contextlib
+import dataclasses
+import functools
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -19,12 +21,14 @@ from blockbuster import blockbuster_ctx
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from muster.config.settings import DiscoverySettings
+from muster.config.settings import DiscoverySettings, EtcdSettings
 from muster.discovery.base import Change, Discovery, Watch
+from muster.discovery.etcd.registry import EtcdDiscovery
 from muster.discovery.file import FileDiscovery
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.discovery.records import INSTANCES, MODELS
 from muster.errors import ConflictError, DiscoveryError, NotRegisteredError
+from muster.testing.etcd_server import EtcdServer
 
 T = TypeVar("T")
 
@@ -75,7 +79,39 @@ class FileBackend:
         atexit.unregister(discovery.close_now)
 
 
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"memory": MemoryBackend, "file": FileBackend}
+class EtcdBackend:
+    crash_s = 4.0  # etcd looks for leases that have run out every half second
+
+    def __init__(self, _directory: Path) -> None:
+        server = etcd_of_these_tests()
+        everything = {"key": "AA==", "range_end": "AA=="}
+        server.call("kv/deleterange", everything)
+        self.settings = EtcdSettings(endpoints=(server.url,), lease_ttl_s=1)
+
+    def open(self) -> Discovery:
+        return EtcdDiscovery(self.settings)
+
+    def crash(self, discovery: Discovery) -> None:
+        assert isinstance(discovery, EtcdDiscovery)
+        discovery.abandon()
+
+
+@functools.cache
+def etcd_of_these_tests() -> EtcdServer:
+    """One server for all: emptied before each test, stopped at the end."""
+    if not EtcdServer.is_installed():
+        pytest.skip("there is no etcd on this machine")
+    server = EtcdServer(Path(tempfile.mkdtemp(prefix="muster-etcd-")))
+    server.start()
+    atexit.register(server.__exit__)
+    return server
+
+
+BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "memory": MemoryBackend,
+    "file": FileBackend,
+    "etcd": EtcdBackend,
+}
 
 
 @pytest.fixture(params=list(BACKENDS))
@@ -83,11 +119,11 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Backend:
     return BACKENDS[request.param](tmp_path)
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
+def run(work: Coroutine[Any, Any, T], *, limit_s: float = 30) -> T:
     """Run a test's coroutine; fails if it takes long or blocks the event loop."""
 
     async def limited() -> T:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(limit_s):
             return await work
 
     with blockbuster_ctx("muster"):
@@ -518,6 +554,35 @@ def test_writers_replacing_one_key_never_show_half_a_record(backend: Backend) ->
                 assert {change.value for change in await changes_until(watch, "end")} <= texts
 
     run(body())
+
+
+@pytest.mark.timeout(120)
+def test_ten_thousand_records(backend: Backend) -> None:
+    expected = {f"ns/c/e{n % 100}/{n:x}": b'{"n":%d}' % n for n in range(10_000)}
+    if isinstance(backend, FileBackend):  # refreshing thousands of files takes longer than a second
+        backend.settings = dataclasses.replace(backend.settings, file_ttl_s=10.0)
+
+    async def body() -> None:
+        async with processes(backend, 4) as (*writers, reader):
+            async with reader.watch(INSTANCES) as watch:
+                todo = iter(expected.items())
+
+                async def write(discovery: Discovery) -> None:
+                    for key, value in todo:
+                        await discovery.register(INSTANCES, key, value)
+
+                async with asyncio.TaskGroup() as group:
+                    for writer in writers:
+                        for _ in range(4):
+                            group.create_task(write(writer))
+                assert await state_until(watch, lambda s: len(s) == 10_000) == expected
+            assert await reader.list(INSTANCES) == expected
+            assert len(await reader.list(INSTANCES, "ns/c/e7")) == 100
+            for writer in writers:
+                await writer.close()
+            assert await reader.list(INSTANCES) == {}
+
+    run(body(), limit_s=100)
 
 
 def test_a_thousand_records(backend: Backend) -> None:

@@ -64,7 +64,7 @@ async def find_records(settings: Settings, name: str) -> list[Record]:
     Raises:
         DiscoveryError: The registry cannot be read.
     """
-    discovery = open_discovery(settings.discovery)
+    discovery = open_discovery(settings.discovery, settings.etcd)
     try:
         models = await discovery.list(MODELS)
         instances = await discovery.list(INSTANCES)

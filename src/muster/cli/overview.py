@@ -113,7 +113,7 @@ async def look(settings: Settings, url: str) -> Overview:
     Raises:
         DiscoveryError: The registry cannot be read.
     """
-    discovery = open_discovery(settings.discovery)
+    discovery = open_discovery(settings.discovery, settings.etcd)
     try:
         models = await discovery.list(MODELS)
         instances = await discovery.list(INSTANCES)

@@ -87,7 +87,7 @@ async def cards_served_at(url: str, settings: Settings) -> list[ModelDeploymentC
     Raises:
         DiscoveryError: The registry cannot be read, or has none.
     """
-    discovery = open_discovery(settings.discovery)
+    discovery = open_discovery(settings.discovery, settings.etcd)
     try:
         records = await discovery.list(MODELS)
     finally:

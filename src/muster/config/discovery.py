@@ -18,9 +18,9 @@ class DiscoverySettings:
     backend: str = setting(
         "file",
         env="DYN_DISCOVERY_BACKEND",
-        help="Registry to use: file (one machine), memory (one process; also spelled mem).",
+        help="Registry to use: file (one machine), etcd, memory (one process; also spelled mem).",
         parse=lambda text: {"mem": "memory"}.get(text.strip() or "file", text.strip() or "file"),
-        check=one_of("file", "memory"),
+        check=one_of("file", "etcd", "memory"),
     )
     file_root: Path | None = setting(
         None,

@@ -14,6 +14,9 @@ What every implementation promises, and ``tests/contract`` checks:
 * ``watch`` gives a snapshot and then each change after it: no gap, and no change for what is as the
   snapshot said. Changes to one key may be merged when the reader is slow; the last state always
   arrives.
+* A registry that is out of reach, restarted or emptied ends no watch and no process: watches keep
+  what was seen last, records are written again under the same keys as soon as that is possible, and
+  ``staleness`` says since when and why.
 * A record that another process replaces is that process's from then on: the first one neither
   refreshes nor removes it, and its ``deregister`` raises.
 * ``close`` removes this process's records and is idempotent; every other call after it raises
@@ -28,7 +31,7 @@ from typing import Protocol
 
 import msgspec
 
-__all__ = ["Change", "Discovery", "Watch", "prefix_matches"]
+__all__ = ["Change", "Discovery", "Staleness", "Watch", "prefix_matches"]
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -36,6 +39,13 @@ class Change(msgspec.Struct, frozen=True):
 
     key: str
     value: bytes | None
+
+
+class Staleness(msgspec.Struct, frozen=True):
+    """The registry is out of reach: ``since`` (seconds since the epoch) nothing new is known."""
+
+    since: float
+    reason: str
 
 
 class Watch(Protocol):
@@ -93,6 +103,13 @@ class Discovery(Protocol):
 
     def watch(self, bucket: str, prefix: str = "") -> AbstractAsyncContextManager[Watch]:
         """Watch the keys under ``prefix``; see the promises above. Raises as ``list``."""
+        ...
+
+    def staleness(self) -> Staleness | None:
+        """Since when, and why, the registry is out of reach; ``None`` while it is in reach.
+
+        Watches then show what was seen last. From any thread, without waiting.
+        """
         ...
 
     async def close(self) -> None:

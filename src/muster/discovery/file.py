@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator
 
 from muster.clock import SYSTEM_CLOCK, Clock
 from muster.config.settings import DiscoverySettings
-from muster.discovery.base import Watch
+from muster.discovery.base import Staleness, Watch
 from muster.discovery.directory import RecordDirectory
 from muster.discovery.feed import Feed
 from muster.discovery.keys import check_bucket, check_record
@@ -122,6 +122,10 @@ class FileDiscovery:
     def _subscribe(self, bucket: str, feed: Feed) -> None:
         self._view(bucket).subscribe(feed)
         self._watcher.wake()
+
+    def staleness(self) -> Staleness | None:
+        """Since when, and why, the directory cannot be read; see ``Discovery.staleness``."""
+        return self._watcher.staleness
 
     async def close(self) -> None:
         """Remove this process's records and stop; idempotent."""

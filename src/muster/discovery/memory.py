@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator
 
 import msgspec
 
-from muster.discovery.base import Change, Watch, prefix_matches
+from muster.discovery.base import Change, Staleness, Watch, prefix_matches
 from muster.discovery.feed import Feed
 from muster.discovery.keys import check_bucket, check_record
 from muster.errors import ConflictError, DiscoveryError, NotRegisteredError
@@ -135,6 +135,10 @@ class MemoryDiscovery:
             yield feed
         finally:
             feed.end()
+
+    def staleness(self) -> Staleness | None:
+        """Never stale."""
+        return None
 
     async def close(self) -> None:
         """Remove this process's records and stop; idempotent."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from muster.config.settings import DiscoverySettings
+from muster.config.settings import DiscoverySettings, EtcdSettings
 from muster.discovery.base import Discovery
 from muster.discovery.file import FileDiscovery
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
@@ -12,12 +12,16 @@ __all__ = ["open_discovery"]
 
 
 def open_discovery(
-    settings: DiscoverySettings, *, registry: MemoryRegistry | None = None
+    settings: DiscoverySettings,
+    etcd: EtcdSettings | None = None,
+    *,
+    registry: MemoryRegistry | None = None,
 ) -> Discovery:
     """The registry of ``settings.backend``, not yet used; whoever opens it closes it.
 
     Args:
         settings: Which backend, and its settings.
+        etcd: For the ``etcd`` backend: where it is; by default as its settings have it.
         registry: For the ``memory`` backend: what to share; by default a registry of its own, which
             nobody else can see.
 
@@ -29,5 +33,12 @@ def open_discovery(
             return FileDiscovery(settings)
         case "memory":
             return MemoryDiscovery(registry or MemoryRegistry())
+        case "etcd":
+            # Here, because its client takes a tenth of a second to import.
+            from muster.discovery.etcd.registry import EtcdDiscovery
+
+            return EtcdDiscovery(etcd or EtcdSettings())
         case other:
-            raise ConfigError(f"there is no discovery backend {other!r}", hint="use file or memory")
+            raise ConfigError(
+                f"there is no discovery backend {other!r}", hint="use file, etcd or memory"
+            )

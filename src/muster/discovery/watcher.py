@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterable
 
 from muster.clock import Clock
+from muster.discovery.base import Staleness
 from muster.discovery.notifier import Notifier
 from muster.discovery.view import BucketView
 from muster.errors import DiscoveryError
@@ -42,7 +43,7 @@ class ViewWatcher:
         self._notifier: Notifier | None = None
         self._retry_at = 0.0
         self._next_poll = clock.monotonic() + poll_interval_s
-        self._failing = False
+        self.staleness: Staleness | None = None
         self._deaf = False
         self._wake = threading.Event()
         self._stopping = False
@@ -162,12 +163,14 @@ class ViewWatcher:
             view.look(names.get(view.directory.path, ()))
 
     def _rescan(self, views: Iterable[BucketView]) -> None:
-        failing = False
+        failure: DiscoveryError | None = None
         for view in views:
             try:
                 view.rescan()
             except DiscoveryError as error:
-                failing = True
-                if not self._failing:
-                    logger.warning("cannot read the registry", extra=facts(reason=error))
-        self._failing = failing
+                failure = error
+        if failure is None:
+            self.staleness = None
+        elif self.staleness is None:
+            logger.warning("cannot read the registry", extra=facts(reason=failure))
+            self.staleness = Staleness(since=self._clock.wall(), reason=failure.message)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import AbstractAsyncContextManager
 
-from muster.discovery.base import Discovery, Watch
+from muster.discovery.base import Discovery, Staleness, Watch
 from muster.errors import DiscoveryError
 
 __all__ = ["FragileDiscovery"]
@@ -61,6 +61,10 @@ class FragileDiscovery:
         """As the inner registry, unless ``watch`` is broken."""
         self._check("watch", bucket)
         return self._inner.watch(bucket, prefix)
+
+    def staleness(self) -> Staleness | None:
+        """The inner registry's."""
+        return self._inner.staleness()
 
     async def close(self) -> None:
         """Close the inner registry."""
