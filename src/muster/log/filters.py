@@ -65,7 +65,7 @@ def level_name(number: int) -> str:
     return "DEBUG" if number >= logging.DEBUG else "TRACE"
 
 
-def parse_filters(text: str, *, where: str = "the log filter") -> Filters:
+def parse_filters(text: str, *, where: str = "the log filter (DYN_LOG)") -> Filters:
     """Read a list of filters separated by commas; of several for the same target the last counts.
 
     A part is a level (in any case; ``warning`` is taken for ``warn``), ``target=level``, or a

@@ -54,7 +54,9 @@ def context_from_headers(
         metadata: As for ``Context``.
     """
     if isinstance(headers, bytes):
-        headers = _read(headers, everything=id is None)
+        if id is not None and b"traceparent" not in headers and b"x-request-id" not in headers:
+            return Context(id, metadata)  # the usual case; nothing to decode
+        headers = _read(headers)
     if id is None:
         id = _short_text(headers.get("request-id"))  # noqa: A001 - as above
     sender = TraceContext.from_headers(headers)
@@ -66,10 +68,7 @@ def context_from_headers(
     )
 
 
-def _read(text: bytes, *, everything: bool) -> Mapping[str, str]:
-    """Headers from JSON; those with nothing we want are not decoded."""
-    if not everything and b"traceparent" not in text and b"x-request-id" not in text:
-        return {}
+def _read(text: bytes) -> Mapping[str, str]:
     try:
         return _decode(text)
     except (msgspec.DecodeError, UnicodeDecodeError):
