@@ -21,6 +21,7 @@ from muster.digest import Digest
 from muster.errors import ConfigError
 from muster.names import EndpointId
 from muster.runtime.file_body import PIECE_BYTES
+from muster.runtime.health import HealthReport, StaleRegistry
 from muster.runtime.metadata_registry import (
     BASE_SUFFIX,
     Artifact,
@@ -29,11 +30,17 @@ from muster.runtime.metadata_registry import (
     MetadataOwner,
 )
 from muster.runtime.metadata_route import format_path
-from muster.runtime.status import HealthReport, StatusServer
+from muster.runtime.status import StatusServer
 
 OWNER = MetadataOwner(1, EndpointId("ns", "backend", "generate"))
 READY = HealthReport(ready=True, uptime_s=6.5, endpoints={"generate": True})
-NOT_READY = HealthReport(ready=False, uptime_s=0.25, endpoints={"generate": True, "embed": False})
+NOT_READY = HealthReport(
+    ready=False,
+    uptime_s=0.25,
+    endpoints={"generate": True, "embed": False},
+    reasons=("ns/backend/embed: starting",),
+    instance_id=0xAB12,
+)
 
 
 class Reply(msgspec.Struct):
@@ -557,6 +564,8 @@ def test_health_is_json_with_the_peers_fields(tmp_path: Path) -> None:
             "status": "notready",
             "uptime": {"secs": 0, "nanos": 250_000_000},
             "endpoints": {"generate": "ready", "embed": "notready"},
+            "instance_id": "ab12",
+            "reasons": ["ns/backend/embed: starting"],
         }
         assert (await at.ask("/health", "HEAD")).body == b""
 
@@ -568,9 +577,83 @@ def test_live_is_200_while_the_process_lives(tmp_path: Path) -> None:
         at.report = NOT_READY
         reply = await at.ask("/live?x")
         assert reply.status == 200
-        assert json.loads(reply.body)["status"] == "ready"
+        body = json.loads(reply.body)
+        assert body["status"] == "ready"
+        assert "reasons" not in body
 
     run(tmp_path, test)
+
+
+def test_a_registry_that_cannot_be_reached_is_in_the_body_of_a_200(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        stale = StaleRegistry(stale_since="2023-11-14T22:13:20.250Z", reason="connection refused")
+        at.report = msgspec.structs.replace(READY, registry=stale)
+        reply = await at.ask("/health")
+        assert reply.status == 200
+        assert json.loads(reply.body)["registry"] == {
+            "stale_since": "2023-11-14T22:13:20.250Z",
+            "reason": "connection refused",
+        }
+
+    run(tmp_path, test)
+
+
+def test_the_paths_of_health_and_live_can_be_set(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = SystemSettings(
+            host="127.0.0.1", port=0, health_path="/ready/now", live_path="/alive"
+        )
+        async with serving(tmp_path, settings) as at:
+            at.report = NOT_READY
+            assert (await at.ask("/ready/now")).status == 503
+            assert (await at.ask("/alive")).status == 200
+            assert (await at.ask("/health")).body == b"Route not found"
+            assert (await at.ask("/live")).body == b"Route not found"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("health", "live"), [("/live", "/live"), ("/metrics", "/live"), ("/health", "/metadata")]
+)
+def test_two_pages_with_one_path_are_a_config_error(tmp_path: Path, health: str, live: str) -> None:
+    settings = SystemSettings(host="127.0.0.1", port=0, health_path=health, live_path=live)
+    with pytest.raises(ConfigError, match="two pages") as caught:
+        asyncio.run(Fixture(tmp_path, settings).server.start())
+    assert "DYN_SYSTEM_HEALTH_PATH" in caught.value.hint
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_metadata_of_discovery_is_not_there_and_says_so_as_the_peer(
+    tmp_path: Path, method: str
+) -> None:
+    async def test(at: Fixture) -> None:
+        reply = await at.ask("/metadata", method)
+        assert reply.status == 404
+        assert reply.body == (b"" if method == "HEAD" else b"Discovery metadata not available")
+
+    run(tmp_path, test)
+
+
+def test_a_hostname_can_be_listened_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with serving(tmp_path, SystemSettings(host="localhost", port=0)) as at:
+            assert (await at.ask("/live")).status == 200
+
+    asyncio.run(main())
+
+
+def test_a_port_above_32767_can_be_listened_on(tmp_path: Path) -> None:
+    async def main() -> None:
+        for port in range(33000, 65000, 97):
+            with contextlib.suppress(ConfigError):
+                async with serving(tmp_path, SystemSettings(host="127.0.0.1", port=port)) as at:
+                    assert at.server.port == port
+                    assert (await at.ask("/live")).status == 200
+                    return
+        raise AssertionError("no port above 32767 was free")
+
+    asyncio.run(main())
 
 
 def test_metrics_shows_the_registry_in_the_text_format(tmp_path: Path) -> None:

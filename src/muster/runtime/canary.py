@@ -166,11 +166,11 @@ class Canary:
         if self._in_flight is not None and not self._in_flight.done():
             return "canary failed: an earlier request neither ends nor stops"
         task = self._tasks.launch(self._call(), name="request")
+        task.add_done_callback(_retrieve)
         self._in_flight = task
         await asyncio.wait({task}, timeout=self._timeout_s)
         if not task.done():
             task.cancel()
-            task.add_done_callback(_retrieve)
             return f"canary failed: no item within {self._timeout_s:g} s"
         return _fault(task)
 
@@ -203,6 +203,6 @@ def _fault(task: asyncio.Task[Any]) -> str | None:
 
 
 def _retrieve(task: asyncio.Task[Any]) -> None:
-    """Whatever an abandoned request ends with has been reported as a timeout."""
+    """Whatever an abandoned request ends with has been reported already."""
     if not task.cancelled():
         task.exception()
