@@ -66,8 +66,7 @@ class Bench:
         self.board.registered(GENERATE)
         self.canary = Canary(GENERATE, {"x": 1}, self.engine.probe, self.board, SETTINGS)
 
-    @property
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         return self.board.report(0).ready
 
     @property
@@ -148,7 +147,7 @@ def test_the_first_item_is_taken_and_the_stream_closed() -> None:
 
 def test_a_stream_without_an_item_or_with_an_error_event_first_is_a_failure() -> None:
     async def empty() -> AsyncIterator[int]:
-        for item in ():
+        for item in list[int]():
             yield item
 
     async def error() -> AsyncIterator[dict[str, Any]]:
@@ -165,9 +164,9 @@ def test_a_stream_without_an_item_or_with_an_error_event_first_is_a_failure() ->
 
 def test_an_engine_that_answers_is_ready_at_once_and_asked_again_when_idle() -> None:
     async def test(bench: Bench) -> None:
-        assert not bench.ready
+        assert not bench.is_ready()
         await asyncio.sleep(0.1)
-        assert bench.ready
+        assert bench.is_ready()
         await asyncio.sleep(25)
         assert bench.engine.asked == [0, 10, 20]
         assert bench.engine.payloads == [{"x": 1}] * 3
@@ -192,18 +191,18 @@ def test_items_of_real_requests_put_probes_off() -> None:
 def test_a_wedged_engine_is_not_ready_says_so_and_comes_back_by_itself() -> None:
     async def test(bench: Bench) -> None:
         await asyncio.sleep(1)
-        assert bench.ready
+        assert bench.is_ready()
         bench.engine.behaviour = "wedged"
         await asyncio.sleep(11.5)
-        assert bench.ready, "asked at 10 s, has until 13 s"
+        assert bench.is_ready(), "asked at 10 s, has until 13 s"
         await asyncio.sleep(1)
         assert bench.fault == "canary failed: no item within 3 s"
-        assert not bench.ready
+        assert not bench.is_ready()
         await asyncio.sleep(13)
         assert bench.engine.asked == [0, 10, 23]
         bench.engine.behaviour = "answers"
         await asyncio.sleep(11)
-        assert bench.ready
+        assert bench.is_ready()
         assert bench.engine.most == 1
 
     run("answers", test)
@@ -227,7 +226,7 @@ def test_a_handler_that_fails_is_named_in_the_reason_and_asked_again(
         assert bench.engine.asked == [0, 10]
         bench.engine.behaviour = "answers"
         await asyncio.sleep(10)
-        assert bench.ready
+        assert bench.is_ready()
 
     run(behaviour, test)
 
@@ -241,7 +240,7 @@ def test_a_handler_that_ignores_cancellation_is_not_asked_a_second_time() -> Non
         bench.engine.behaviour = "answers"
         bench.engine.released.set()
         await asyncio.sleep(11)
-        assert bench.ready
+        assert bench.is_ready()
         assert len(bench.engine.asked) == 2
 
     run("stubborn", test)
@@ -279,11 +278,11 @@ def test_closing_cancels_a_probe_in_flight_and_may_be_repeated() -> None:
 def test_an_item_of_a_real_request_proves_an_engine_before_its_first_canary() -> None:
     async def test(bench: Bench) -> None:
         await asyncio.sleep(1)
-        assert not bench.ready
+        assert not bench.is_ready()
         bench.canary.item()
-        assert bench.ready
+        assert bench.is_ready()
         await asyncio.sleep(4)
-        assert bench.ready, "busy, not stuck: the probe's failure does not count"
+        assert bench.is_ready(), "busy, not stuck: the probe's failure does not count"
 
     run("wedged", test)
 
@@ -291,11 +290,11 @@ def test_an_item_of_a_real_request_proves_an_engine_before_its_first_canary() ->
 def test_an_item_of_a_real_request_brings_a_failed_endpoint_back() -> None:
     async def test(bench: Bench) -> None:
         await asyncio.sleep(5)
-        assert not bench.ready
+        assert not bench.is_ready()
         bench.canary.item()
-        assert bench.ready
+        assert bench.is_ready()
         await asyncio.sleep(30)
-        assert not bench.ready
+        assert not bench.is_ready()
 
     run("wedged", test)
 
@@ -319,6 +318,6 @@ def test_an_endpoint_withdrawn_stays_so_whatever_the_canary_finds() -> None:
         bench.board.withdrawn(GENERATE)
         await asyncio.sleep(30)
         assert bench.fault is None
-        assert not bench.ready
+        assert not bench.is_ready()
 
     run("answers", test)
