@@ -280,6 +280,19 @@ def test_a_body_above_the_limit_is_refused_with_and_without_a_length() -> None:
     run(test, body_limit_bytes=1000)
 
 
+@pytest.mark.parametrize("head", ["POST /engine/echo", "POST /v1/loras"])
+def test_a_body_that_does_not_arrive_is_a_408(head: str) -> None:
+    async def test(at: Fixture) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", at.server.port)
+        fields = "Host: t\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n"
+        writer.write(f"{head} HTTP/1.1\r\n{fields}123".encode())
+        line = await asyncio.wait_for(reader.readline(), 20)
+        assert line.startswith(b"HTTP/1.1 408 ")
+        writer.transport.abort()
+
+    run(test, body_timeout_s=0.05)
+
+
 def test_a_client_that_waits_for_leave_to_send_gets_it() -> None:
     async def test(at: Fixture) -> None:
         at.engine.register("echo", echo)

@@ -64,6 +64,13 @@ class SystemSettings:
         unit="bytes",
         check=at_least(1),
     )
+    body_timeout_s: float = setting(
+        30.0,
+        env="MUSTER_SYSTEM_BODY_TIMEOUT_SECS",
+        help="Limit on the arrival of a body at the status server.",
+        unit="s",
+        check=at_least(0.01),
+    )
     lora_enabled: bool = setting(
         False, env="DYN_LORA_ENABLED", help="Whether /v1/loras lists, loads and unloads LoRAs."
     )

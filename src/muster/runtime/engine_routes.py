@@ -29,8 +29,6 @@ ENGINE_PREFIX = "/engine/"
 EngineCallback = Callable[[Any], Awaitable[Any]]
 """Given the request's JSON, ``{}`` if there is none; gives what JSON can say."""
 
-_BODY_S = 30.0
-
 
 class _Error(msgspec.Struct, frozen=True):
     error: str
@@ -45,7 +43,7 @@ class EngineRoutes:
     """
 
     def __init__(self, settings: SystemSettings) -> None:
-        self._limit_bytes = settings.body_limit_bytes
+        self._settings = settings
         self._calls = AdminCalls("/engine", settings)
         self._callbacks: dict[str, EngineCallback] = {}
 
@@ -75,7 +73,7 @@ class EngineRoutes:
         except InvalidArgument as error:
             return web.Response(status=400, text=error.message)
         try:
-            raw = await read_body(request, limit_bytes=self._limit_bytes, timeout_s=_BODY_S)
+            raw = await read_body(request, self._settings)
         except TooLargeError as error:
             return web.Response(status=413, text=error.message)
         except ResponseTimeout as error:

@@ -32,7 +32,6 @@ logger = logging.getLogger(__name__)
 
 LORAS_PATH = "/v1/loras"
 
-_BODY_S = 30.0
 _ALLOW_ALL = {hdrs.ALLOW: "GET,HEAD,POST"}
 _ALLOW_ONE = {hdrs.ALLOW: "DELETE"}
 
@@ -145,8 +144,7 @@ class LoraRoutes:
     """
 
     def __init__(self, settings: SystemSettings, manager: LoraManager) -> None:
-        self._enabled = settings.lora_enabled
-        self._limit_bytes = settings.body_limit_bytes
+        self._settings = settings
         self._calls = AdminCalls(LORAS_PATH, settings)
         self._manager = manager
 
@@ -156,7 +154,7 @@ class LoraRoutes:
 
     async def answer(self, request: web.BaseRequest, path: str) -> web.Response | None:
         """The answer to a request for a raw path; ``None`` if it is not one of these routes."""
-        if not self._enabled or path == f"{LORAS_PATH}/":
+        if not self._settings.lora_enabled or path == f"{LORAS_PATH}/":
             return None
         if path == LORAS_PATH:
             if request.method in (hdrs.METH_GET, hdrs.METH_HEAD):
@@ -179,7 +177,7 @@ class LoraRoutes:
             text = "Expected request with `Content-Type: application/json`"
             return web.Response(status=415, text=text)
         try:
-            raw = await read_body(request, limit_bytes=self._limit_bytes, timeout_s=_BODY_S)
+            raw = await read_body(request, self._settings)
         except TooLargeError as error:
             return web.Response(status=413, text=error.message)
         except ResponseTimeout as error:

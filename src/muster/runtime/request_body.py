@@ -7,6 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 from aiohttp import HttpVersion11, hdrs, web
 
+from muster.config.settings import SystemSettings
 from muster.errors import InvalidArgument, ResponseTimeout, TooLargeError
 
 __all__ = ["TOO_LARGE", "decode_name", "read_body"]
@@ -15,13 +16,14 @@ TOO_LARGE = "Failed to buffer the request body: length limit exceeded"
 """Dynamo's answer, with status 413, to a body above the limit."""
 
 
-async def read_body(request: web.BaseRequest, *, limit_bytes: int, timeout_s: float) -> bytes:
+async def read_body(request: web.BaseRequest, settings: SystemSettings) -> bytes:
     """The whole body, empty if there is none.
 
     Raises:
-        TooLargeError: It has more bytes than ``limit_bytes``; no more than that was kept.
-        ResponseTimeout: The client did not send it within ``timeout_s`` seconds.
+        TooLargeError: It has more bytes than the settings allow; hardly more than that was kept.
+        ResponseTimeout: The client did not send it within the time they allow.
     """
+    limit_bytes, timeout_s = settings.body_limit_bytes, settings.body_timeout_s
     if not request.body_exists:
         return b""
     if (request.content_length or 0) > limit_bytes:
