@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import urllib.error
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from muster.config.settings import Settings
 from muster.errors.error_class import ErrorClass
 from muster.runtime import Client, DistributedRuntime
 from muster.testing.loops import run
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Api, Site, wait_until
 from muster.testing.tiny_model import write_tiny_model
 from muster.wire.error_table import KINDS
 from muster.wire.errors import WireError
@@ -255,3 +255,60 @@ def test_a_dynamo_client_hears_the_class_and_text_of_what_we_tell(site: Site) ->
     client.wait(60)
     (line,) = [line for line in client.text().splitlines() if line.startswith("HEARD")]
     assert json.loads(line.removeprefix("HEARD")) == expected
+
+
+FAILING_MODEL = """
+import uvloop
+from muster import ModelInput, ModelType, WorkerType, register_model
+from muster.errors.error_class import ErrorClass
+from muster.runtime import DistributedRuntime
+from muster.wire.errors import WireError, exception_from
+
+async def handler(request, context):
+    which = list(ErrorClass)[request["stop_conditions"]["max_tokens"] - 1]
+    shown = {"type": "message", "message": "for you"}
+    raise exception_from(WireError(class_=str(which), message="why", public=shown))
+    yield
+
+async def main():
+    async with DistributedRuntime() as runtime:
+        endpoint = runtime.endpoint("interop.muster.generate")
+        await register_model(
+            ModelInput.Tokens, ModelType.Chat, endpoint, MODEL, "tiny",
+            worker_type=WorkerType.Aggregated,
+        )
+        await endpoint.serve_endpoint(handler)
+uvloop.run(main())
+"""
+
+
+def test_both_frontends_answer_a_class_with_the_same_status(site: Site, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    script = FAILING_MODEL.replace(" MODEL,", f" {str(write_tiny_model(model))!r},")
+    site.script(script, role="worker", DYN_SYSTEM_PORT="0")
+    ours, theirs = site.frontend(), site.dynamo_frontend()
+    ours.wait_for_model("tiny")
+    theirs.wait_for_model("tiny")
+
+    # Last what makes a frontend let the only worker alone for a while.
+    last = [ErrorClass.DEADLINE_EXCEEDED, ErrorClass.UNAVAILABLE]
+    order = [each for each in ErrorClass if each not in last] + last
+
+    def statuses(api: Api) -> dict[str, int]:
+        found = {}
+        for error_class in order:
+            with pytest.raises(urllib.error.HTTPError) as caught:
+                api.chat("tiny", max_tokens=[*ErrorClass].index(error_class) + 1)
+            found[str(error_class)] = caught.value.code
+            caught.value.close()
+        return found
+
+    expected = {str(error_class): error_class.status for error_class in ErrorClass}
+    assert statuses(theirs) == expected
+    assert statuses(ours) == expected
+
+
+def test_the_scripts_are_what_they_look_like() -> None:
+    for script in (DYNAMO_WORKER, MUSTER_WORKER, MUSTER_MIDDLE, TELLS, HEARS, FAILING_MODEL):
+        compile(script, "script", "exec")

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from muster import errors
-from muster.wire.errors import WireError, exception_from, wire_error_from
+from muster.wire.errors import TEXT_LIMIT, WireError, exception_from, wire_error_from
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,16 @@ from muster.wire.errors import WireError, exception_from, wire_error_from
         (TimeoutError("boom"), "ConnectionTimeout", "DeadlineExceeded", "TimeoutError: boom"),
         (ConnectionError("boom"), "Disconnected", "Unavailable", "ConnectionError: boom"),
         (asyncio.CancelledError(), "Cancelled", "Cancelled", "CancelledError: "),
+        (
+            ConnectionRefusedError(111, "refused"),
+            "CannotConnect",
+            "Unavailable",
+            "ConnectionRefusedError: [Errno 111] refused",
+        ),
+        (GeneratorExit("boom"), "EngineShutdown", "Unavailable", "engine shutting down"),
+        (SystemExit(1), "EngineShutdown", "Unavailable", "engine shutting down"),
+        (KeyboardInterrupt(), "EngineShutdown", "Unavailable", "engine shutting down"),
+        (errors.ConfigError("boom", hint="no"), "Unknown", "Internal", "boom"),
         (errors.InvalidArgument("boom"), "InvalidArgument", "InvalidRequest", "boom"),
         (errors.EngineShutdown("boom"), "EngineShutdown", "Unavailable", "boom"),
     ],
@@ -31,6 +41,90 @@ def test_exceptions_travel_as_the_peer_sends_them(
     wire = wire_error_from(error)
     assert wire.error_type == {"Backend": name}
     assert (wire.class_, wire.message, wire.diagnostic) == (class_, message, message)
+
+
+class NoTextError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (NoTextError(), "NoTextError: <exception str() failed>"),
+        (ValueError("a\ud800b"), "ValueError: a\ufffd\ufffd\ufffdb"),
+        (errors.InvalidArgument("a\ud800b"), "a\ufffd\ufffd\ufffdb"),
+        (errors.HttpError(400, "a\ud800b"), '{"message":"a\ufffd\ufffd\ufffdb","code":400}'),
+        (RuntimeError("a" * 5000), "RuntimeError: " + "a" * 4068 + "...[truncated]"),
+        (ValueError({"a": 1}), "ValueError: {'a': 1}"),
+        (RuntimeError(), "RuntimeError: "),
+    ],
+)
+def test_any_text_fits_the_wire(error: BaseException, message: str) -> None:
+    wire = wire_error_from(error)
+    assert wire.message == wire.diagnostic == message
+    assert msgspec.json.decode(msgspec.json.encode(wire), type=WireError) == wire
+
+
+@pytest.mark.parametrize(
+    ("error", "error_type", "class_", "reason"),
+    [
+        (errors.Overloaded, "ResourceExhausted", "CapacityExhausted", "capacity.worker_overloaded"),
+        (
+            errors.RouterQueueLimitExceeded,
+            "ResourceExhausted",
+            "CapacityExhausted",
+            "capacity.worker_overloaded",
+        ),
+        (errors.ProtocolError, "Unknown", "BackendProtocol", "backend.protocol"),
+        (errors.TransportError, "Unavailable", "Unavailable", "backend.unavailable"),
+        (errors.SelectionServiceError, "Unavailable", "Unavailable", "backend.unavailable"),
+        (errors.RateLimited, "ResourceExhausted", "RateLimited", "request.rate_limited"),
+        (errors.NotFound, "Unknown", "NotFound", "request.not_found"),
+        (errors.PayloadTooLarge, "InvalidArgument", "PayloadTooLarge", "request.payload_too_large"),
+        (errors.Unimplemented, "Unknown", "NotImplemented", "runtime.not_implemented"),
+        (
+            errors.RequestError,
+            {"Backend": "InvalidArgument"},
+            "InvalidRequest",
+            "backend.invalid_argument",
+        ),
+    ],
+)
+def test_ours_without_a_name_at_the_peer_travel_by_their_class(
+    error: type[errors.MusterError], error_type: object, class_: str, reason: str
+) -> None:
+    wire = wire_error_from(error("why"))
+    assert (wire.error_type, wire.class_, wire.reason) == (error_type, class_, reason)
+    assert wire.message == "why"
+
+
+class OwnInvalidArgument(errors.InvalidArgument):
+    """What an application makes of it."""
+
+
+def test_a_subclass_travels_as_what_it_is_made_of() -> None:
+    assert wire_error_from(OwnInvalidArgument("why")) == wire_error_from(
+        errors.InvalidArgument("why")
+    )
+
+
+def test_a_group_of_one_is_that_one() -> None:
+    inner = errors.EngineShutdown("why")
+    group = BaseExceptionGroup("outer", [ExceptionGroup("group", [inner])])
+    assert wire_error_from(group) == wire_error_from(inner)
+    two = ExceptionGroup("group", [inner, ValueError("boom")])
+    assert wire_error_from(two).message == "ExceptionGroup: group (2 sub-exceptions)"
+
+
+def test_a_failure_that_is_wrapped_is_the_wrappers() -> None:
+    arrived = exception_from(WireError(class_="RateLimited", message="slow"))
+    with pytest.raises(RuntimeError) as wrapper:
+        raise RuntimeError("outer") from arrived
+    assert wire_error_from(wrapper.value) == wire_error_from(RuntimeError("outer"))
+    with pytest.raises(errors.RateLimited) as chained:
+        raise arrived from ValueError("inner")
+    assert wire_error_from(chained.value).reason == "request.rate_limited"
 
 
 def test_the_json_is_the_peers() -> None:
@@ -139,7 +233,21 @@ def test_an_engines_text_is_not_read_as_a_status() -> None:
     assert back.message == text
 
 
-@pytest.mark.parametrize("status", [-1, 600])
-def test_a_number_that_is_no_status_is_refused(status: int) -> None:
-    with pytest.raises(ValueError, match="no HTTP status"):
-        errors.HttpError(status, "m")
+@pytest.mark.parametrize("letter", ["a", "é", "\x01", '"', "😀"])
+@pytest.mark.parametrize("length", [4072, 8192])
+def test_a_status_survives_a_message_that_is_too_long(letter: str, length: int) -> None:
+    wire = wire_error_from(errors.HttpError(404, letter * length))
+    assert wire.message is not None
+    size = len(wire.message.encode())
+    one = len(msgspec.json.encode(letter)) - 2
+    assert TEXT_LIMIT - one < size <= TEXT_LIMIT
+    back = exception_from(wire)
+    assert isinstance(back, errors.HttpError)
+    assert back.status == 404
+    assert back.message.rstrip(".") == letter * (len(back.message) - 3)
+
+
+def test_a_message_that_just_fits_is_left_whole() -> None:
+    room = TEXT_LIMIT - len(b'{"message":"","code":404}')
+    back = exception_from(wire_error_from(errors.HttpError(404, "a" * room)))
+    assert back.message == "a" * room
