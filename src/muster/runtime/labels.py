@@ -1,21 +1,13 @@
-"""Labels of a level of the component model: what may be one, and who has it already."""
+"""Labels of a level of the component model, and who has which already."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from muster.errors import InvalidArgument
+from muster.runtime.metrics_labels import check_labels
 
-__all__ = ["RESERVED_LABELS", "Labels", "joined_labels"]
-
-RESERVED_LABELS = frozenset(
-    {"dynamo_namespace", "dynamo_component", "dynamo_endpoint", "worker_id", "le", "quantile"}
-)
-"""Labels that every metric gets by itself, and Prometheus's own."""
-
-_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
+__all__ = ["Labels", "joined_labels"]
 
 
 class Labels:
@@ -38,7 +30,7 @@ class Labels:
         Raises:
             InvalidArgument: The name is no label's, is reserved, or is taken.
         """
-        _check(name, value, where)
+        check_labels([(name, value)], where=where)
         if name in taken:
             raise InvalidArgument(
                 f"{where} has a label {name!r} already, with the value {taken[name]!r}",
@@ -59,17 +51,3 @@ def joined_labels(
     for name, value in added:
         labels.add(name, value, taken={**inherited, **labels.own}, where=where)
     return [*inherited.items(), *labels.own.items()]
-
-
-def _check(name: Any, value: Any, where: str) -> None:
-    if not isinstance(name, str) or not isinstance(value, str):
-        raise InvalidArgument(f"{where}: a label is two texts, not {name!r} and {value!r}")
-    if name in RESERVED_LABELS:
-        raise InvalidArgument(
-            f"{where}: the label {name!r} is reserved", hint="every metric gets it by itself"
-        )
-    if not _NAME.fullmatch(name) or name.startswith("__"):
-        raise InvalidArgument(
-            f"{where}: {name!r} is no label's name",
-            hint="use letters, digits and '_', beginning with a letter",
-        )
