@@ -3,12 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
-from muster.discovery.base import Discovery, Staleness, Watch
+from muster.discovery.base import Change, Discovery, Staleness, Watch
 from muster.errors import DiscoveryError
 
 __all__ = ["FragileDiscovery"]
+
+
+class _CutWatch:
+    """A watch that fails when it is cut."""
+
+    def __init__(self, inner: Watch) -> None:
+        self._inner = inner
+        self._cut = asyncio.Event()
+
+    @property
+    def snapshot(self) -> dict[str, bytes]:
+        return self._inner.snapshot
+
+    def cut(self) -> None:
+        self._cut.set()
+
+    async def __aiter__(self) -> AsyncIterator[Change]:
+        changes = aiter(self._inner)
+        cut = asyncio.ensure_future(self._cut.wait())
+        try:
+            while True:
+                change = asyncio.ensure_future(anext(changes, None))
+                try:
+                    await asyncio.wait([change, cut], return_when=asyncio.FIRST_COMPLETED)
+                    if cut.done():
+                        raise DiscoveryError("the watch was cut")
+                    found = change.result()
+                finally:
+                    change.cancel()
+                if found is None:
+                    return
+                yield found
+        finally:
+            cut.cancel()
 
 
 class FragileDiscovery:
@@ -25,6 +60,7 @@ class FragileDiscovery:
         self.broken: set[str] = set()
         self.hanging = asyncio.Event()
         self._let_go = asyncio.Event()
+        self._watches: set[_CutWatch] = set()
 
     def let_go(self) -> None:
         """Let calls of ``register`` that hang do their work, and no later one hang."""
@@ -57,10 +93,22 @@ class FragileDiscovery:
         self._check("list", bucket)
         return await self._inner.list(bucket, prefix)
 
-    def watch(self, bucket: str, prefix: str = "") -> AbstractAsyncContextManager[Watch]:
-        """As the inner registry, unless ``watch`` is broken."""
+    def cut(self) -> None:
+        """Let every watch that is open fail."""
+        for feed in self._watches:
+            feed.cut()
+
+    @asynccontextmanager
+    async def watch(self, bucket: str, prefix: str = "") -> AsyncIterator[Watch]:
+        """As the inner registry, unless ``watch`` is broken, until it is ``cut``."""
         self._check("watch", bucket)
-        return self._inner.watch(bucket, prefix)
+        async with self._inner.watch(bucket, prefix) as watch:
+            feed = _CutWatch(watch)
+            self._watches.add(feed)
+            try:
+                yield feed
+            finally:
+                self._watches.discard(feed)
 
     def staleness(self) -> Staleness | None:
         """The inner registry's."""
