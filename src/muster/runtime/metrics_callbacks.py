@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 
 from prometheus_client.core import Metric
@@ -9,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 __all__ = ["TextCollector", "TypedCallback", "TypedFamily", "families_of_typed"]
+
+_COUNTER_WITHOUT_TOTAL = re.compile(r"(?m)^(#[ \t]*TYPE[ \t]+\S+(?<!_total)[ \t]+)counter[ \t]*$")
 
 TypedSample = (
     tuple[str, list[tuple[str, str]], float]
@@ -34,15 +37,10 @@ class TextCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """The families, in the text's order. Raises what the callback raises, or ``ValueError``."""
-        return [_honest(family) for family in text_string_to_metric_families(self._callback())]
-
-
-def _honest(family: Metric) -> Metric:
-    """A counter whose lines have no ``_total`` has no place in OpenMetrics: its type is unknown."""
-    good = (f"{family.name}_total", f"{family.name}_created")
-    if family.type == "counter" and any(sample.name not in good for sample in family.samples):
-        family.type = "unknown"
-    return family
+        # prometheus_client would rename a counter without _total. OpenMetrics has no place for one,
+        # so it keeps its name and loses its type.
+        text = _COUNTER_WITHOUT_TOTAL.sub(r"\1untyped", self._callback())
+        return text_string_to_metric_families(text)
 
 
 def families_of_typed(families: Iterable[TypedFamily]) -> list[Metric]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -82,7 +82,7 @@ class _Uptime(Collector):
 
 
 class EndpointObserver(Collector):
-    """Counts one endpoint's requests; see ``muster.wire.tcp.server.Observer``.
+    """Counts one endpoint's requests; see ``muster.wire.dispatch.Observer``.
 
     Its methods cost an addition or two each, and are for the event loop's thread.
 
@@ -94,6 +94,7 @@ class EndpointObserver(Collector):
 
     Attributes:
         active: Requests accepted whose response is not over.
+        on_item: Called after items were sent, if anybody wants to know.
 
     Raises:
         InvalidArgument: A label's name is bad, set automatically, used by these metrics
@@ -104,6 +105,7 @@ class EndpointObserver(Collector):
         self, metrics: RequestMetrics, endpoint: EndpointId, labels: Sequence[Sequence[str]] = ()
     ) -> None:
         self.active = 0
+        self.on_item: Callable[[], None] | None = None
         self._requests = 0
         self._request_bytes = 0
         self._response_bytes = 0
