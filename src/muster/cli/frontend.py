@@ -19,7 +19,7 @@ __all__ = ["command"]
 @click.command()
 @click.option("--http-host", help="Address to listen on.  [default: 0.0.0.0]")
 @click.option("--http-port", type=int, help="Port to listen on; 0 picks one.  [default: 8000]")
-@click.option("--router-mode", help="How an instance is chosen: round-robin or random.")
+@click.option("--router-mode", help="How an instance is chosen, e.g. least-loaded.")
 @click.option(
     "--model-path", type=click.Path(path_type=Path),
     help="Directory to take files from that a card's own location does not give.",

@@ -38,7 +38,9 @@ class HttpSettings:
         "round-robin",
         env="DYN_ROUTER_MODE",
         help="How an instance is chosen for a request.",
-        check=one_of("round-robin", "random"),
+        check=one_of(
+            "round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted"
+        ),
     )
     model_path: Path | None = setting(
         None,

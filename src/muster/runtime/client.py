@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from muster.discovery.records import Instance
@@ -13,6 +13,7 @@ from muster.names import EndpointId
 from muster.runtime.choosers import RouterMode
 from muster.runtime.in_flight import TRY_ELSEWHERE
 from muster.runtime.instance_source import InstanceSource
+from muster.runtime.items import Items
 from muster.runtime.response import Response, Sender
 from muster.runtime.runtime_data import CardsSaying, wait_for_cards
 from muster.runtime.selection import Selection
@@ -27,48 +28,6 @@ DEFAULT_WAIT_S = 60.0
 """How long a client waits for instances when the caller does not say."""
 
 _PLAIN: FrameDecoder[Any] = FrameDecoder(Any)
-
-
-class Items:
-    """A response for application code: iterate it once.
-
-    Yields ``Annotated`` items, or their data alone, and raises the failure that ended the stream.
-    Stopping or killing the request's context reaches the worker, also before the first item.
-    Leaving the loop before the end drops the request.
-    """
-
-    def __init__(self, response: Response[Any], context: Context, *, annotated: bool) -> None:
-        self._response = response
-        self._context = context
-        self._annotated = annotated
-
-    @classmethod
-    async def of(cls, response: Response[Any], context: Context, *, annotated: bool) -> Items:
-        """Open ``response`` and give its items. Raises as ``Response.open``."""
-        items = cls(response, context, annotated=annotated)
-        context.listen(items._stopped)
-        try:
-            await response.open()
-        except BaseException:
-            context.forget(items._stopped)
-            raise
-        return items
-
-    def _stopped(self) -> None:
-        if self._context.is_killed():
-            self._response.kill()
-        else:
-            self._response.stop()
-
-    async def __aiter__(self) -> AsyncIterator[Any]:
-        """The items."""
-        try:
-            while batch := await self._response.batch():
-                for item in batch:
-                    yield item if self._annotated else item.payload
-        finally:
-            self._context.forget(self._stopped)
-            self._response.kill()
 
 
 class Client:

@@ -120,6 +120,7 @@ class InFlight:
 
         Only responses of which nothing has come and that have somewhere else to go. The others are
         left to end: a worker that drains deregisters first, and what it has begun it finishes.
+        (Dynamo 1.6.1 cancels what is pending, whether there is somewhere else or not.)
         """
         for stream, has_other in [*self._movable.items()]:
             if not stream.unread and has_other():

@@ -179,20 +179,22 @@ class Response(Generic[T]):
 
         Raises:
             MusterError: Nobody could be asked, or nobody took it; says who was asked and why not.
+                What a worker's handler raised is raised by reading.
         """
         while not self._killed:
             load = self._next()
             try:
                 stream = await self._send(load)
                 await stream.opened()
-            except TRY_ELSEWHERE as failure:
+            except MusterError as failure:
+                if self._reported():
+                    return  # the worker ran it: what its handler raised is for the reader
+                if not isinstance(failure, TRY_ELSEWHERE):
+                    self._fail(failure)
+                    raise
                 self._give_up_or_go_on(failure)
-            except BaseException as error:
-                self._fail(
-                    error
-                    if isinstance(error, MusterError)
-                    else Cancelled("the request was dropped before a worker ran it")
-                )
+            except BaseException:
+                self._fail(Cancelled("the request was dropped before a worker ran it"))
                 raise
             else:
                 if not self._killed:
@@ -203,12 +205,15 @@ class Response(Generic[T]):
         """Note why the instance that was asked did not answer; raise if nobody else may be."""
         assert self._load is not None  # noqa: S101 - it was asked
         self._tried[self._load.instance_id] = failure
-        reported = self._stream is not None and self._stream.reported
-        if reported or self._only is not None:
+        if self._reported() or self._only is not None:
             raise self._fail(failure)
         last = self._stopped or self._selection.source.closed or self._loop.time() > self._give_up
         if last:
             raise self._fail(self._selection.failed(self._tried, self._among))
+
+    def _reported(self) -> bool:
+        """Whether the worker's handler reported the failure that ended the stream."""
+        return self._stream is not None and self._stream.reported
 
     def _fail(self, failure: MusterError) -> MusterError:
         """The response ends with ``failure``, which every later read raises too."""

@@ -286,7 +286,10 @@ def test_an_engine_that_goes_away_is_avoided_but_what_it_raised_stands() -> None
 
     async def scenario() -> None:
         async with fleet(failing(failure), answer("second")) as site:
-            assert type(await failure_of(site.client)) is EngineShutdown
+            stream = await site.client.round_robin(None)
+            with pytest.raises(EngineShutdown, match="going away"):
+                await anext(aiter(stream))
+            assert site.asked() == {1: 1, 2: 0}
             assert "going away" in site.client.exclusions()[1]
 
     run(scenario())
