@@ -66,15 +66,25 @@ class TaskOwner:
         _, pending = await asyncio.wait(set(self._tasks), timeout=timeout_s)
         return not pending
 
-    async def close(self) -> None:
-        """Cancel what still runs and wait for it; idempotent. May be called by an owned task."""
+    async def close(self, timeout_s: float | None = None) -> None:
+        """Cancel what still runs and wait for it; idempotent. May be called by an owned task.
+
+        Args:
+            timeout_s: Seconds to wait for tasks that are not ours to write; those that do not end
+                when they are cancelled are named in the log and left to themselves.
+        """
         self._closed = True
         current = asyncio.current_task()
         tasks = [task for task in self._tasks if task is not current]
         for task in tasks:
             task.cancel()
-        if tasks:
-            await asyncio.wait(tasks)
+        if not tasks:
+            return
+        _, stubborn = await asyncio.wait(tasks, timeout=timeout_s)
+        if stubborn:
+            logger.error(
+                "%d tasks of %s do not end though they were cancelled", len(stubborn), self._name
+            )
 
 
 def _log_failure(task: asyncio.Task[Any]) -> None:

@@ -15,7 +15,11 @@ class RequestPlaneSettings:
     """Addresses, deadlines and limits of the request plane."""
 
     plane: str = setting(
-        "tcp", env="DYN_REQUEST_PLANE", help="Transport of requests.", check=one_of("tcp")
+        "tcp",
+        env="DYN_REQUEST_PLANE",
+        help="Transport by which a worker gets requests: tcp, nats, or loopback (callers in its own "
+        "process).",
+        check=one_of("tcp", "nats", "loopback"),
     )
     host: str | None = setting(
         None,
@@ -127,8 +131,29 @@ class RequestPlaneSettings:
     request_limit: int = setting(
         10000,
         env="DYN_ENGINE_REQUEST_LIMIT",
-        help="Requests a worker handles at a time; beyond it refuses.",
+        help="Requests a worker handles at a time; further ones wait.",
         check=at_least(1),
+    )
+    queue_limit: int = setting(
+        40000,
+        env="DYN_DYNAMO_REQUEST_QUEUE_LIMIT",
+        help="Requests that wait for a place; beyond it a worker refuses.",
+        check=at_least(0),
+    )
+    stop_grace_s: float = setting(
+        30.0,
+        env="MUSTER_STOP_GRACE_SECS",
+        help="How long a handler may go on after it was told to stop, before it is cancelled.",
+        unit="s",
+        check=at_least(0),
+    )
+    withdraw_grace_s: float = setting(
+        0.5,
+        env="DYN_GRACEFUL_SHUTDOWN_GRACE_PERIOD_SECS",
+        help="How long a shutdown goes on taking requests after it has left the registry, for callers "
+        "who have not heard of that yet.",
+        unit="s",
+        check=at_least(0),
     )
     drain_timeout_s: float = setting(
         900.0,

@@ -21,7 +21,9 @@ from muster.config.health import HealthSettings
 from muster.config.http import HttpSettings
 from muster.config.log import LogSettings
 from muster.config.metadata import MetadataSettings, self_host_switch
+from muster.config.nats import NatsSettings
 from muster.config.request_plane import RequestPlaneSettings
+from muster.config.request_tls import RequestTlsSettings
 from muster.config.setting import Origin, group, load_group
 from muster.config.system import SystemSettings
 from muster.config.tracing import TracingSettings
@@ -36,7 +38,9 @@ __all__ = [
     "HttpSettings",
     "LogSettings",
     "MetadataSettings",
+    "NatsSettings",
     "RequestPlaneSettings",
+    "RequestTlsSettings",
     "Settings",
     "SystemSettings",
     "TracingSettings",
@@ -51,6 +55,8 @@ class Settings:
     discovery: DiscoverySettings = group(DiscoverySettings)
     etcd: EtcdSettings = group(EtcdSettings)
     request_plane: RequestPlaneSettings = group(RequestPlaneSettings)
+    request_tls: RequestTlsSettings = group(RequestTlsSettings)
+    nats: NatsSettings = group(NatsSettings)
     system: SystemSettings = group(SystemSettings)
     health: HealthSettings = group(HealthSettings)
     metadata: MetadataSettings = group(MetadataSettings)

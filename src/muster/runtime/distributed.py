@@ -1,21 +1,18 @@
 """One process's part in a fleet: its identity, its registry, and both ends of the request plane.
 
 Nothing is started before it is needed: a process that only calls listens for responses, one that
-serves listens for requests, and the status server runs when a port is set for it.
+serves takes requests, and the status server runs when a port is set for it.
 
-Shutdown is one ordered sequence, the same for a signal, for ``shutdown()`` and for leaving the
-``async with`` block: withdraw (health says not ready, models and instances leave the registry),
-drain (requests in flight end, within a budget), close.
+Its end is one ordered sequence (see ``Phase``), the same for a signal, for ``shutdown()`` and for
+leaving the ``async with`` block: readiness is withdrawn, models and instances leave the registry,
+no more requests are taken, what is in flight is finished within a budget, everything is closed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from functools import partial
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
 
 from prometheus_client import CollectorRegistry
@@ -24,44 +21,32 @@ from muster.clock import SYSTEM_CLOCK
 from muster.config.settings import Settings
 from muster.discovery.base import Discovery
 from muster.discovery.open import open_discovery
-from muster.discovery.records import INSTANCES, DeviceType, Instance, Transport, TransportType
-from muster.errors import (
-    ConfigError,
-    ConflictError,
-    DiscoveryError,
-    MusterError,
-    NotRegisteredError,
-)
-from muster.log import facts
+from muster.discovery.records import Instance
+from muster.errors import ConfigError, DiscoveryError
 from muster.names import EndpointId, check_name
+from muster.runtime.calling import Calling
 from muster.runtime.choosers import RouterMode
 from muster.runtime.client import Client
-from muster.runtime.component import Endpoint, Namespace
-from muster.runtime.instance_source import InstanceSource
+from muster.runtime.component import Namespace
+from muster.runtime.endpoint import Endpoint
+from muster.runtime.engine_routes import EngineCallback, EngineRoutes
+from muster.runtime.health import HealthBoard, HealthReport
+from muster.runtime.lora_routes import EndpointLoras, LoraRoutes
 from muster.runtime.metadata_registry import MetadataArtifactRegistry
-from muster.runtime.request_metrics import EndpointObserver, RequestMetrics
+from muster.runtime.metrics_hierarchy import MetricsNode
+from muster.runtime.otel import OtelExporter, configure_otel
+from muster.runtime.planes import Planes
+from muster.runtime.request_metrics import RequestMetrics
+from muster.runtime.serving import Service, Serving
+from muster.runtime.shutdown import Phase, attempt, run_steps
 from muster.runtime.signals import ShutdownSignals
-from muster.runtime.status import HealthReport, StatusServer
+from muster.runtime.status import StatusServer
 from muster.tasks import TaskOwner
-from muster.wire.address import bind_and_advertise, format_authority
 from muster.wire.context import Context
-from muster.wire.tcp.caller import TcpCaller
-from muster.wire.tcp.server import TcpServer
 
 __all__ = ["DistributedRuntime", "Service"]
 
 logger = logging.getLogger(__name__)
-
-
-class Service:
-    """An endpoint this process serves."""
-
-    def __init__(self, instance: Instance, path: str, *, graceful: bool) -> None:
-        self.instance = instance
-        self.path = path
-        self.graceful = graceful
-        self.ready = False
-        self.closed = asyncio.Event()
 
 
 class DistributedRuntime:
@@ -72,15 +57,27 @@ class DistributedRuntime:
 
     Args:
         event_loop: Accepted so that calls from Dynamo carry over; it is always the running one.
-        discovery_backend: Overrides the environment (``file``, ``memory``/``mem``).
-        request_plane: Overrides the environment (``tcp``).
+        discovery_backend: Overrides the environment (``file``, ``etcd``, ``memory``/``mem``).
+        request_plane: Overrides the environment (``tcp``, ``nats``, ``loopback``).
+        enable_nats: Accepted so that calls from Dynamo carry over; NATS is connected to when the
+            request plane needs it.
+        event_plane: As ``enable_nats``; there is no event plane.
+        response_plane: As ``enable_nats``: only ``tcp`` is spoken.
         settings: All settings, instead of reading them from the environment.
         discovery: A registry to use instead of opening the configured one; it is closed with the
             runtime.
         handle_signals: Whether signals shut the runtime down.
 
+    Attributes:
+        settings: As read or given.
+        discovery: The registry.
+        metadata: The files the status server serves.
+        metrics_root: The runtime's level of the metrics; see ``MetricsNode``.
+        metrics: What ``/metrics`` shows.
+        phase: Where it is in its life.
+
     Raises:
-        ConfigError: If a setting is wrong.
+        ConfigError: If a setting is wrong, or two do not go together.
     """
 
     def __init__(
@@ -88,12 +85,19 @@ class DistributedRuntime:
         event_loop: asyncio.AbstractEventLoop | None = None,
         discovery_backend: str | None = None,
         request_plane: str | None = None,
+        enable_nats: bool | None = None,
         *,
+        event_plane: str | None = None,
+        response_plane: str | None = None,
         settings: Settings | None = None,
         discovery: Discovery | None = None,
         handle_signals: bool = True,
     ) -> None:
-        del event_loop
+        del event_loop, enable_nats, event_plane
+        if response_plane not in (None, "tcp"):
+            raise ConfigError(
+                f"the response plane {response_plane!r} is not spoken", hint="use tcp"
+            )
         if settings is None:
             backend = {"mem": "memory"}.get(discovery_backend or "", discovery_backend)
             settings = Settings.load(
@@ -101,23 +105,33 @@ class DistributedRuntime:
             )
         elif discovery_backend is not None or request_plane is not None:
             raise ConfigError("give either settings or discovery_backend and request_plane")
+        if discovery is None:
+            _check_reach(settings)
+            discovery = open_discovery(settings.discovery, settings.etcd)
         self.settings = settings
-        self.discovery = discovery or open_discovery(settings.discovery)
+        self.discovery = discovery
         self.metadata = MetadataArtifactRegistry()
         self.metrics = CollectorRegistry()
-        self._request_metrics = RequestMetrics(self.metrics)
+        self.metrics_root = MetricsNode.root(lambda: self.instance_id)
+        self.metrics.register(self.metrics_root)
+        self.phase = Phase.RUNNING
+        self._board = HealthBoard(
+            starting_ready=settings.health.starting == "ready", instance_id=discovery.instance_id
+        )
+        self._planes = Planes(settings)
+        self._serving = Serving(
+            settings, discovery, self._planes, RequestMetrics(self.metrics_root), self._board
+        )
+        self._calling = Calling(settings, discovery, self._planes)
+        self._engine_routes = EngineRoutes(settings.system)
         self._namespaces: dict[str, Namespace] = {}
-        self._services: dict[EndpointId, Service] = {}
-        self._sources: dict[EndpointId, InstanceSource] = {}
         self._tasks = TaskOwner("runtime")
         self._lock = asyncio.Lock()
-        self._server: TcpServer | None = None
-        self._authority = ""
-        self._caller: TcpCaller | None = None
+        self._started = False
         self._status: StatusServer | None = None
+        self._otel: OtelExporter | None = None
         self._withdraw: list[Callable[[], Awaitable[None]]] = []
         self._closing: asyncio.Task[None] | None = None
-        self._withdrawn = False
         self._closed = asyncio.Event()
         self._began = SYSTEM_CLOCK.monotonic()
         self._signals = ShutdownSignals.of(asyncio.get_running_loop()) if handle_signals else None
@@ -169,17 +183,24 @@ class DistributedRuntime:
         namespace = self.namespace_of(endpoint.namespace)
         return namespace.component_of(endpoint.component).endpoint(endpoint.name)
 
-    # -- serving -----------------------------------------------------------------------------
+    # -- the process -------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """Start the status server if a port is set for it; idempotent, and done when needed.
+        """Start what the settings ask for: the status server, tracing. Idempotent.
+
+        It is done when needed; calling it early only finds mistakes early.
 
         Raises:
-            ConfigError: If its address or port cannot be used.
+            ConfigError: If an address, port or other setting cannot be used.
             DiscoveryError: The runtime is shutting down.
         """
         async with self._lock:
             self._check_open()
+            if self._started:
+                return
+            for line in self.settings.system.deprecations():
+                logger.warning(line)
+            self._otel = self._otel or configure_otel(self.settings.tracing)
             port = self.settings.system.port
             if self._status is None and port is not None and port >= 0:
                 status = StatusServer(
@@ -188,9 +209,12 @@ class DistributedRuntime:
                     self.health,
                     self.metrics,
                     metadata=self.settings.metadata,
+                    engine=self._engine_routes,
+                    loras=LoraRoutes(self.settings.system, EndpointLoras(self._serving.handler_of)),
                 )
                 await status.start()
                 self._status = status
+            self._started = True
 
     @property
     def status_url(self) -> str | None:
@@ -198,58 +222,68 @@ class DistributedRuntime:
         return self._status.base_url if self._status is not None else None
 
     def health(self) -> HealthReport:
-        """Ready while every endpoint served is, there is at least one, and nothing is closing."""
-        endpoints = {
-            endpoint.name: service.ready and not self._withdrawn
-            for endpoint, service in self._services.items()
-        }
-        return HealthReport(
-            ready=bool(endpoints) and all(endpoints.values()),
-            uptime_s=SYSTEM_CLOCK.monotonic() - self._began,
-            endpoints=endpoints,
-        )
+        """How this process is: ready while every endpoint it serves is; see ``HealthBoard``."""
+        stale = self.discovery.staleness()
+        if stale is None:
+            self._board.registry_fresh()
+        else:
+            self._board.registry_stale(stale.since, stale.reason)
+        return self._board.report(SYSTEM_CLOCK.monotonic() - self._began)
+
+    def set_health_status(self, ready: bool) -> None:
+        """Say how this process is, whatever its endpoints say; see ``HealthBoard.override``."""
+        self._board.override(ready)
+
+    def register_engine_route(self, route_name: str, callback: EngineCallback) -> None:
+        """Let the status server answer ``/engine/<route_name>`` by ``callback``.
+
+        Args:
+            route_name: Path below ``/engine/``.
+            callback: Awaited with the request's JSON object (``{}`` if there is none); what it
+                returns is the answer's JSON, what it raises a status 500.
+
+        Raises:
+            InvalidArgument: The name is empty, or the callback cannot be called.
+        """
+        self._engine_routes.register(route_name, callback)
+
+    # -- serving -----------------------------------------------------------------------------
 
     async def serve(
-        self, endpoint: EndpointId, handler: Callable[[Any, Context], Any], *, graceful: bool = True
+        self,
+        endpoint: EndpointId,
+        handler: Callable[[Any, Context], Any],
+        *,
+        graceful: bool = True,
+        metrics_labels: Sequence[tuple[str, str]] = (),
+        health_check_payload: dict[str, Any] | None = None,
     ) -> Service:
         """Serve ``endpoint`` and register this process's instance of it.
 
+        Args:
+            endpoint: Its id.
+            handler: Takes a request and its context; returns an async iterator of items.
+            graceful: Let requests in flight finish at the end.
+            metrics_labels: Further labels of its request metrics.
+            health_check_payload: A request that tells whether the engine works; sent while nothing
+                else is, if ``DYN_HEALTH_CHECK_ENABLED`` says so.
+
         Raises:
             ConflictError: This process serves it already.
-            ConfigError: The configured address or port cannot be used.
+            ConfigError: The configured address, port or certificates cannot be used.
+            CannotConnect: The request plane is NATS, and it cannot be reached.
             DiscoveryError: The registry cannot be written, or the runtime is shutting down; nothing
                 is left behind.
+            InvalidArgument: A label is none.
         """
         await self.start()
-        server = await self._request_server()
-        self._check_open()
-        if endpoint in self._services:
-            raise ConflictError(f"this process serves {endpoint} already")
-        path = f"{self.instance_id:x}/{endpoint}"
-        instance = Instance(
-            namespace=endpoint.namespace,
-            component=endpoint.component,
-            endpoint=endpoint.name,
-            instance_id=self.instance_id,
-            transport=Transport(TransportType.TCP.value, f"{self._authority}/{path}"),
-            device_type=_device().value,
-            request_plane_codec=self.settings.request_plane.codec,
+        return await self._serving.serve(
+            endpoint,
+            handler,
+            graceful=graceful,
+            metrics_labels=metrics_labels,
+            health_check_payload=health_check_payload,
         )
-        service = Service(instance, path, graceful=graceful)
-        self._services[endpoint] = service
-        observer = EndpointObserver(self._request_metrics, endpoint, self.instance_id)
-        server.add(path, handler, observer)
-        try:
-            await self.register_instance(endpoint)
-        except BaseException:
-            self._services.pop(endpoint, None)
-            await server.remove(path, drain_timeout_s=0)
-            raise
-        logger.info(
-            "endpoint serves",
-            extra=facts(endpoint=str(endpoint), instance=f"{self.instance_id:x}"),
-        )
-        return service
 
     async def register_instance(self, endpoint: EndpointId) -> None:
         """Put the instance of a served endpoint into the registry.
@@ -258,9 +292,7 @@ class DistributedRuntime:
             NotRegisteredError: This process does not serve it.
             DiscoveryError: The registry cannot be written.
         """
-        service = self._service(endpoint)
-        await self.discovery.register(INSTANCES, service.instance.key, service.instance.to_json())
-        service.ready = True
+        await self._serving.register(endpoint)
 
     async def unregister_instance(self, endpoint: EndpointId) -> None:
         """Take the instance out of the registry; requests that still come are served.
@@ -269,67 +301,33 @@ class DistributedRuntime:
             NotRegisteredError: It is not there.
             DiscoveryError: The registry cannot be written.
         """
-        service = self._service(endpoint)
-        await self.discovery.deregister(INSTANCES, service.instance.key)
-        service.ready = False
-
-    def _service(self, endpoint: EndpointId) -> Service:
-        service = self._services.get(endpoint)
-        if service is None:
-            raise NotRegisteredError(f"this process does not serve {endpoint}")
-        return service
+        await self._serving.unregister(endpoint)
 
     def _check_open(self) -> None:
         if self._closing is not None:
             raise DiscoveryError("this runtime is shutting down, or has")
 
-    async def _request_server(self) -> TcpServer:
-        async with self._lock:
-            self._check_open()
-            if self._server is None:
-                plane = self.settings.request_plane
-                addresses = await asyncio.to_thread(bind_and_advertise, plane.host)
-                server = TcpServer(plane)
-                port = await server.start(addresses.bind_host)
-                self._authority = format_authority(addresses.advertise_host, port)
-                self._server = server
-            return self._server
-
     # -- calling -----------------------------------------------------------------------------
 
     async def client_of(self, endpoint: EndpointId, mode: RouterMode) -> Client:
         """A client of ``endpoint``; see ``Endpoint.client``."""
-        async with self._lock:
-            self._check_open()
-            if self._caller is None:
-                caller = TcpCaller(self.settings.request_plane)
-                await caller.start()
-                self._caller = caller
-            source = self._sources.get(endpoint)
-            if source is None:
-                source = InstanceSource(self.discovery, endpoint, self.settings.request_plane)
-                self._sources[endpoint] = source
-                self._tasks.start(source.run(), name=f"instances of {endpoint}")
-        await source.ready()
-        return Client(endpoint, source, self._caller, mode)
+        self._check_open()
+        return await self._calling.client_of(endpoint, mode)
 
     def known_instances(self) -> list[Instance]:
         """The instances of every endpoint this process has a client of, as last seen; sorted."""
-        return sorted(
-            member.instance
-            for source in self._sources.values()
-            for member in source.set.members.values()
-        )
+        return self._calling.known_instances()
 
     # -- ending ------------------------------------------------------------------------------
 
     def on_withdraw(self, withdraw: Callable[[], Awaitable[None]]) -> None:
-        """Run ``withdraw`` first thing when the runtime shuts down; its failure is logged."""
+        """Run ``withdraw`` before the instances leave the registry; its failure is logged."""
         self._withdraw.append(withdraw)
 
     def shutdown(self) -> None:
         """Start an orderly shutdown; ``serve_endpoint`` returns when it is through. Idempotent."""
         if self._closing is None:
+            self._board.shut_down()
             self._closing = self._tasks.launch(self._close(), name="shutdown")
 
     async def close(self) -> None:
@@ -344,68 +342,49 @@ class DistributedRuntime:
 
     async def _close(self) -> None:
         try:
-            await self._withdraw_all()
-            await self._drain_all()
+            await run_steps(
+                [
+                    (Phase.WITHDRAWING, self._withdraw_readiness),
+                    (Phase.DEREGISTERING, self._serving.withdraw),
+                    (Phase.REFUSING, self._serving.refuse),
+                    (Phase.DRAINING, self._serving.drain),
+                ],
+                self._enter,
+            )
         finally:
-            await self._close_all()
-            for service in self._services.values():
-                service.closed.set()
+            await run_steps([(Phase.CLOSING, self._close_all)], self._enter)
+            self._serving.tell_closed()
             if self._signals is not None:
                 self._signals.remove(self.close)
+            self._enter(Phase.CLOSED)
             self._closed.set()
-            logger.debug("runtime closed")
 
-    async def _withdraw_all(self) -> None:
-        """Everything is tried, whatever fails: what is left goes when the registry is closed."""
-        self._withdrawn = True
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+
+    async def _withdraw_readiness(self) -> None:
+        """Health says so already; what others have registered goes before the instances."""
         for withdraw in [*self._withdraw]:
-            await _attempt("withdrawing", withdraw)
-        for endpoint, service in [*self._services.items()]:
-            if service.ready:
-                await _attempt("withdrawing", partial(self._unregister, endpoint))
-
-    async def _unregister(self, endpoint: EndpointId) -> None:
-        with contextlib.suppress(NotRegisteredError):
-            await self.unregister_instance(endpoint)
-
-    async def _drain_all(self) -> None:
-        if self._server is None:
-            return
-        budget = self.settings.request_plane.drain_timeout_s
-        async with asyncio.TaskGroup() as group:
-            for service in [*self._services.values()]:
-                group.create_task(self._drain(service, budget if service.graceful else 0.0))
-
-    async def _drain(self, service: Service, budget_s: float) -> None:
-        assert self._server is not None  # noqa: S101 - checked by the caller
-        if not await self._server.remove(service.path, drain_timeout_s=budget_s):
-            logger.warning(
-                "requests in flight were cut off",
-                extra=facts(endpoint=str(service.instance.endpoint_id), budget_s=budget_s),
-            )
+            await attempt("withdrawing", withdraw)
 
     async def _close_all(self) -> None:
-        """Everything is closed, whatever fails."""
+        """Everything is closed, whatever fails; what is left in the registry goes with it."""
         if self._status is not None:
-            await _attempt("closing the status server", self._status.close)
-        if self._server is not None:
-            await _attempt("closing the request server", self._server.close)
-        await _attempt("ending tasks", self._tasks.close)
-        if self._caller is not None:
-            await _attempt("closing connections", self._caller.close)
-        await _attempt("closing the registry", self.discovery.close)
+            await attempt("closing the status server", self._status.close)
+        await attempt("closing the request server", self._serving.close)
+        await attempt("ending tasks", self._tasks.close)
+        await attempt("closing connections", self._calling.close)
+        await attempt("leaving NATS", self._planes.close)
+        await attempt("closing the registry", self.discovery.close)
+        if self._otel is not None:
+            await attempt("sending the last spans", self._otel.close)
 
 
-async def _attempt(what: str, step: Callable[[], Awaitable[None]]) -> None:
-    """One step of a shutdown: its failure is logged and does not keep the next from happening."""
-    try:
-        await step()
-    except MusterError as error:
-        logger.warning("%s failed: %s", what, error)
-    except Exception:
-        logger.exception("%s failed", what)
-
-
-def _device() -> DeviceType:
-    """What this machine computes on, by the device file of NVIDIA's driver."""
-    return DeviceType.CUDA if Path("/dev/nvidiactl").exists() else DeviceType.CPU
+def _check_reach(settings: Settings) -> None:
+    """Refuse to make a loopback instance known where other processes would see it."""
+    if settings.request_plane.plane == "loopback" and settings.discovery.backend != "memory":
+        raise ConfigError(
+            "the request plane loopback reaches this process only, but the registry "
+            f"{settings.discovery.backend!r} is seen by others",
+            hint="set DYN_DISCOVERY_BACKEND=mem with it",
+        )

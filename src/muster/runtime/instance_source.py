@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 
 from muster.config.settings import RequestPlaneSettings
 from muster.discovery.base import Change, Discovery
@@ -28,6 +29,7 @@ class InstanceSource:
         discovery: The registry.
         endpoint: The endpoint to watch.
         settings: How long instances are left out, and what else its clients need.
+        spoken: The transports this process can call.
 
     Attributes:
         set: The instances. Those of a registry that cannot be read at present stay as they were.
@@ -37,7 +39,11 @@ class InstanceSource:
     """
 
     def __init__(
-        self, discovery: Discovery, endpoint: EndpointId, settings: RequestPlaneSettings
+        self,
+        discovery: Discovery,
+        endpoint: EndpointId,
+        settings: RequestPlaneSettings,
+        spoken: Collection[str] = ("tcp",),
     ) -> None:
         self.discovery = discovery
         self.settings = settings
@@ -53,6 +59,7 @@ class InstanceSource:
             asyncio.get_running_loop().time,
             inhibit_s=settings.inhibit_s,
             overloaded_s=settings.overloaded_s,
+            spoken=spoken,
         )
 
     async def run(self) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from muster.discovery.records import Instance
 from muster.errors import CannotConnect, MusterError, Overloaded
 from muster.runtime.in_flight import InFlight, is_dead, speaks_against
-from muster.wire.tcp.caller import TcpTarget
+from muster.wire.targets import Target, read_target
 
 __all__ = ["InstanceSet", "Member"]
 
@@ -24,16 +24,17 @@ class Member(msgspec.Struct, frozen=True):
     """An instance, and where its requests go; without a target it cannot be reached, and why."""
 
     instance: Instance
-    target: TcpTarget | None
+    target: Target | None
     reason: str = ""
 
     @classmethod
-    def of(cls, instance: Instance) -> Member:
-        """Read the instance's address."""
-        if instance.transport.kind != "tcp":
-            return cls(instance, None, f"transport {instance.transport.kind!r} is not spoken here")
+    def of(cls, instance: Instance, spoken: Collection[str]) -> Member:
+        """Read the instance's address; ``spoken`` are the transports this process can call."""
+        transport = instance.transport
         try:
-            target = TcpTarget.parse(instance.transport.address, instance.request_plane_codec)
+            target = read_target(
+                transport.kind, transport.address, instance.request_plane_codec, spoken=spoken
+            )
         except CannotConnect as error:
             return cls(instance, None, str(error))
         return cls(instance, target)
@@ -56,6 +57,7 @@ class InstanceSet:
         inhibit_s: How long an instance is avoided after a failure; 0 never avoids.
         overloaded_s: How long an instance that refused a request for want of room counts as full,
             if no request on it ends earlier; 0 never.
+        spoken: The transports this process can call.
 
     Attributes:
         members: All discovered instances by id.
@@ -63,9 +65,15 @@ class InstanceSet:
     """
 
     def __init__(
-        self, now: Callable[[], float], *, inhibit_s: float, overloaded_s: float = 0.0
+        self,
+        now: Callable[[], float],
+        *,
+        inhibit_s: float,
+        overloaded_s: float = 0.0,
+        spoken: Collection[str] = ("tcp",),
     ) -> None:
         self._now = now
+        self._spoken = spoken
         self._inhibit_s = inhibit_s
         self._overloaded_s = overloaded_s
         self._avoided: dict[int, _Avoided] = {}
@@ -85,7 +93,7 @@ class InstanceSet:
         known = self.members.get(instance_id)
         if known is not None and known.instance == instance:
             return
-        self.members[instance_id] = Member.of(instance)
+        self.members[instance_id] = Member.of(instance, self._spoken)
         load = self.loads.get(instance_id)
         if load is None:
             load = self.loads[instance_id] = InFlight(instance_id, self._ended)

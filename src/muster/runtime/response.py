@@ -14,7 +14,7 @@ from muster.runtime.in_flight import TRY_ELSEWHERE, InFlight
 from muster.runtime.selection import Selection
 from muster.wire.context import Context
 from muster.wire.control import Annotated, FrameDecoder
-from muster.wire.tcp.caller import TcpTarget
+from muster.wire.targets import Target
 from muster.wire.tcp.response_stream import Phase, ResponseStream
 
 __all__ = ["Response", "Sender"]
@@ -23,18 +23,17 @@ T = TypeVar("T")
 
 
 class Sender(Protocol):
-    """Sends a request to one instance; what the TCP caller does."""
+    """Sends a request to one instance; what a ``Caller`` does."""
 
     async def send(
         self,
-        target: TcpTarget,
+        target: Target,
         request: Any,
         decoder: FrameDecoder[T],
         *,
-        request_id: str,
-        metadata: dict[str, Any],
+        context: Context,
     ) -> ResponseStream[T]:
-        """See ``TcpCaller.send``."""
+        """See ``muster.wire.caller.Caller.send``."""
         ...
 
 
@@ -252,8 +251,7 @@ class Response(Generic[T]):
                 member.target,
                 self._request,
                 self._decoder,
-                request_id=self._context.id(),
-                metadata=self._context.metadata,
+                context=self._context,
             )
         except BaseException as error:
             load.refused(error if isinstance(error, MusterError) else None)

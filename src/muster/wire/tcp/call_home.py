@@ -17,8 +17,10 @@ from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, Disconnected, ProtocolError
 from muster.wire.control import ItemFrame, read_handshake
 from muster.wire.frames import TwoPart, TwoPartReader
+from muster.wire.loopback import LoopbackListener
 from muster.wire.tcp.response_stream import ResponseStream
 from muster.wire.tcp.sweep import Sweep
+from muster.wire.tcp.tls import ServerTls
 
 __all__ = ["CallHome"]
 
@@ -86,11 +88,16 @@ class CallHome:
     Args:
         settings: Deadlines and limits.
         sweep: Keeper of the process's deadlines.
+        tls: How it listens, if with TLS.
     """
 
-    def __init__(self, settings: RequestPlaneSettings, sweep: Sweep) -> None:
+    def __init__(
+        self, settings: RequestPlaneSettings, sweep: Sweep, tls: ServerTls | None = None
+    ) -> None:
         self.settings = settings
         self.sweep = sweep
+        self._tls = tls
+        self._loopback: LoopbackListener | None = None
         self.address = ""
         self.loop: asyncio.AbstractEventLoop
         self.now: Callable[[], float]
@@ -106,18 +113,28 @@ class CallHome:
         Raises:
             CannotConnect: If the address or port cannot be used.
         """
-        self.loop = asyncio.get_running_loop()
-        self.now = self.loop.time
+        self._begin()
         port = self.settings.response_port or 0
+        tls = {} if self._tls is None else self._tls.options()
         try:
             self._server = await self.loop.create_server(
-                lambda: _HomeConnection(self), bind_host, port, backlog=4096
+                lambda: _HomeConnection(self), bind_host, port, backlog=4096, **tls
             )
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:
             raise CannotConnect(
                 f"cannot listen for responses on {bind_host}:{port}: {error}"
             ) from error
         self.address = advertise(self._server.sockets[0].getsockname()[1])
+
+    def start_loopback(self) -> None:
+        """Take connections from this process only."""
+        self._begin()
+        self._loopback = LoopbackListener(lambda: _HomeConnection(self))
+        self.address = self._loopback.address
+
+    def _begin(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.now = self.loop.time
 
     def open(self, peer: str, decode: Callable[[bytes], ItemFrame[T]]) -> ResponseStream[T]:
         """A new stream, registered under a subject of its own."""
@@ -156,6 +173,8 @@ class CallHome:
         """Stop listening and end every stream that is open."""
         if self._server is not None:
             self._server.close()
+        if self._loopback is not None:
+            self._loopback.close()
         for stream in [*self._streams.values()]:
             stream.fail(Disconnected("this process is shutting down"))
         for connection in [*self._connections]:

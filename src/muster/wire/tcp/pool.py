@@ -7,6 +7,7 @@ order of requests. Frames of one wake-up of the loop leave in one write.
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections import deque
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from muster.errors import CannotConnect, ConnectionTimeout, Disconnected, Muster
 from muster.tasks import TaskOwner
 from muster.wire.frames import AckReader
 from muster.wire.tcp.response_stream import ResponseStream
+from muster.wire.tcp.tls import ClientTls
 
 __all__ = ["ConnectionPool"]
 
@@ -86,10 +88,16 @@ class _Host:
 
 
 class ConnectionPool:
-    """Connections by address. Lost ones are replaced when next needed."""
+    """Connections by address. Lost ones are replaced when next needed.
 
-    def __init__(self, settings: RequestPlaneSettings) -> None:
+    Args:
+        settings: Deadlines and limits.
+        tls: How workers that listen with TLS are checked; ``None`` for plain connections.
+    """
+
+    def __init__(self, settings: RequestPlaneSettings, tls: ClientTls | None = None) -> None:
         self._settings = settings
+        self._tls = tls
         self._hosts: dict[tuple[str, int], _Host] = {}
         self._tasks = TaskOwner("connections")
 
@@ -118,10 +126,16 @@ class ConnectionPool:
         host.connections = [c for c in host.connections if not c.closed]
         if host.opening is None:
             host.opening = self._tasks.launch(self._open(address, host), name=f"{address}")
-        opened = await asyncio.shield(host.opening)
+        opening = host.opening
+        try:
+            opened = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            if opening.cancelled():
+                raise Disconnected("this process is shutting down") from None
+            raise
         if isinstance(opened, MusterError):
             # A fresh exception for each caller: a shared one would collect their tracebacks.
-            raise type(opened)(opened.message)
+            raise copy.copy(opened)
         return opened
 
     async def _open(
@@ -131,14 +145,17 @@ class ConnectionPool:
         peer = f"{address[0]}:{address[1]}"
         limit = self._settings.connect_timeout_s
         loop = asyncio.get_running_loop()
+        tls = {} if self._tls is None else self._tls.options(address[0])
         try:
             async with asyncio.timeout(limit):
                 _, connection = await loop.create_connection(
-                    lambda: _RequestConnection(peer, self._settings.max_message_bytes), *address
+                    lambda: _RequestConnection(peer, self._settings.max_message_bytes),
+                    *address,
+                    **tls,
                 )
         except TimeoutError:
             return ConnectionTimeout(f"{peer} did not answer within {limit:g} s")
-        except OSError as error:
+        except (OSError, ValueError, OverflowError) as error:
             return CannotConnect(f"cannot connect to {peer}: {error}")
         finally:
             host.opening = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 from muster.config.settings import RequestPlaneSettings
@@ -11,9 +13,11 @@ from muster.wire.context import Context
 from muster.wire.control import KILL, STOP, ItemEncoder, StreamInfo, encode_handshake
 from muster.wire.errors import WireError
 from muster.wire.frames import TwoPartReader
+from muster.wire.loopback import connect_loopback, is_loopback
 from muster.wire.tcp.sweep import Sweep
+from muster.wire.tcp.tls import ClientTls
 
-__all__ = ["Responder", "connect_back"]
+__all__ = ["Dialer", "Responder"]
 
 _LINGER_S = 10.0
 """How long a finished response waits for the caller to close first, as the peer's workers do."""
@@ -23,6 +27,11 @@ class Responder(asyncio.Protocol):
     """Writes one response; what one wake-up of the loop produces leaves in one write.
 
     The caller's stop and kill, and the loss of the connection, reach ``context``.
+
+    Attributes:
+        full: Whether the caller has to read before more is sent.
+        sent_bytes: Bytes written so far.
+        on_write: Called after each write, if anybody wants to know.
     """
 
     __slots__ = (
@@ -38,6 +47,8 @@ class Responder(asyncio.Protocol):
         "_transport",
         "deadline",
         "full",
+        "on_write",
+        "sent_bytes",
     )
 
     def __init__(
@@ -55,6 +66,8 @@ class Responder(asyncio.Protocol):
         self._finished = False
         self.full = False
         self.deadline = 0.0
+        self.sent_bytes = 0
+        self.on_write: Callable[[], None] | None = None
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -98,7 +111,11 @@ class Responder(asyncio.Protocol):
     def _flush(self) -> None:
         out, self._out = self._out, []
         if out and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(b"".join(out))
+            data = b"".join(out)
+            self.sent_bytes += len(data)
+            self._transport.write(data)
+            if self.on_write is not None:
+                self.on_write()
 
     # -- callbacks ---------------------------------------------------------------------------
 
@@ -140,32 +157,51 @@ class Responder(asyncio.Protocol):
             self._drained.set_result(None)
 
 
-async def connect_back(
-    info: StreamInfo,
-    context: Context,
-    encoder: ItemEncoder,
-    limits: RequestPlaneSettings,
-    sweep: Sweep,
-) -> Responder:
-    """Connect to the caller and say for which response.
+class Dialer:
+    """Connects back to callers; one a process.
 
-    Raises:
-        CannotConnect: The caller's address is wrong, or nobody listens there.
-        ConnectionTimeout: No answer within the limit.
+    Args:
+        limits: Deadlines.
+        tls: How callers that listen with TLS are checked; ``None`` for plain connections.
     """
-    host, _, port = info.address.rpartition(":")
-    loop = asyncio.get_running_loop()
-    limit = limits.connect_timeout_s
-    try:
-        async with asyncio.timeout(limit):
-            _, responder = await loop.create_connection(
-                lambda: Responder(context, encoder, limits, sweep),
-                host.removeprefix("[").removesuffix("]"),
-                int(port),
-            )
-    except TimeoutError as error:
-        raise ConnectionTimeout(f"{info.address} did not answer within {limit:g} s") from error
-    except (OSError, ValueError, OverflowError) as error:
-        raise CannotConnect(f"cannot connect back to {info.address!r}: {error}") from error
-    responder.write(encode_handshake(info.subject))
-    return responder
+
+    def __init__(self, limits: RequestPlaneSettings, tls: ClientTls | None = None) -> None:
+        self._limits = limits
+        self._tls = tls
+        self._sweep = Sweep()
+
+    async def connect_back(
+        self, info: StreamInfo, context: Context, encoder: ItemEncoder
+    ) -> Responder:
+        """Connect to the caller and say for which response.
+
+        Raises:
+            CannotConnect: The caller's address is wrong, nobody listens there, or it is not who it
+                should be.
+            ConnectionTimeout: No answer within the limit.
+        """
+        limit = self._limits.connect_timeout_s
+        make = partial(Responder, context, encoder, self._limits, self._sweep)
+        try:
+            async with asyncio.timeout(limit):
+                responder = await self._connect(info.address, make)
+        except TimeoutError as error:
+            raise ConnectionTimeout(f"{info.address} did not answer within {limit:g} s") from error
+        except (OSError, ValueError, OverflowError) as error:
+            raise CannotConnect(f"cannot connect back to {info.address!r}: {error}") from error
+        responder.write(encode_handshake(info.subject))
+        return responder
+
+    async def _connect(self, address: str, make: Callable[[], Responder]) -> Responder:
+        if is_loopback(address):
+            return connect_loopback(address, make)
+        host, _, port = address.rpartition(":")
+        host = host.removeprefix("[").removesuffix("]")
+        loop = asyncio.get_running_loop()
+        tls = {} if self._tls is None else self._tls.options(host)
+        _, responder = await loop.create_connection(make, host, int(port), **tls)
+        return responder
+
+    def close(self) -> None:
+        """Stop looking after deadlines."""
+        self._sweep.close()

@@ -132,6 +132,11 @@ class ResponseStream(Generic[T]):
         self.deadline = home.now() + home.settings.ack_timeout_s
 
     @property
+    def ended(self) -> bool:
+        """Whether nothing more will come."""
+        return self.phase is Phase.ENDED
+
+    @property
     def unread(self) -> int:
         """How many items have arrived and not been read."""
         return len(self._items)
@@ -234,8 +239,9 @@ class ResponseStream(Generic[T]):
         limits = self._home.settings
         errors: dict[Phase, MusterError] = {
             Phase.ACK: ConnectionTimeout(
-                f"no acknowledgement from {self.peer} within {limits.ack_timeout_s:g} s",
-                hint="the worker is overloaded or stopped; DYN_TCP_REQUEST_TIMEOUT sets the limit",
+                f"no acknowledgement from {self.peer} in time",
+                hint="the worker is overloaded or stopped; DYN_TCP_REQUEST_TIMEOUT sets the limit "
+                "(over NATS: DYN_NATS_REQUEST_TIMEOUT_SECS)",
             ),
             Phase.CALL_HOME: ConnectionTimeout(
                 f"{self.peer} accepted the request but did not connect back to "
