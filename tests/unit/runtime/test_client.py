@@ -554,6 +554,20 @@ def test_full_and_broken_together_are_busy_and_both_are_named() -> None:
     run(scenario())
 
 
+def test_after_a_failure_one_that_is_known_to_be_full_is_not_asked_but_named() -> None:
+    async def scenario() -> None:
+        async with fleet(full, drop_connection, overloaded_s=60.0) as site:
+            with pytest.raises(Overloaded):
+                await site.client.open(None, PLAIN, context=Context(), among=frozenset({1}))
+            error = await failure_of(site.client)
+            assert isinstance(error, Overloaded)
+            assert "1: full: it refused a request" in error.message
+            assert "2: connection to" in error.message
+            assert site.asked() == {1: 1, 2: 1}
+
+    run(scenario())
+
+
 def test_narrowed_to_some_only_these_are_asked_and_named() -> None:
     async def scenario() -> None:
         async with fleet(drop_connection, answer("second")) as site:
@@ -656,6 +670,21 @@ def test_a_response_nobody_holds_any_more_is_dropped() -> None:
             gc.collect()
             assert await held.told() == b'"kill"'
             await until(lambda: site.client.in_flight() == {1: 0})
+
+    run(scenario())
+
+
+def test_what_a_process_drops_when_it_shuts_down_is_not_sent_to_anybody_else() -> None:
+    async def scenario() -> None:
+        held = Held()
+        async with fleet(held) as site:
+            waiting = asyncio.ensure_future(items_of(site.client))
+            await held.begun.wait()
+            await site.join(2, answer("second"))
+            await site.runtime.close()
+            with pytest.raises(Disconnected):
+                await waiting
+            assert site.asked() == {1: 1, 2: 0}
 
     run(scenario())
 
