@@ -206,7 +206,7 @@ def test_beyond_the_request_limit_the_exact_refusal_is_sent() -> None:
 
     async def scenario() -> None:
         async with (
-            serving(forever, request_limit=1) as (instance, _),
+            serving(forever, request_limit=1, queue_limit=0) as (instance, _),
             RawCaller(instance.transport.address) as caller,
         ):
             caller.ask({})

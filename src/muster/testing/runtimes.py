@@ -15,12 +15,11 @@ __all__ = ["loopback_settings", "runtime_in"]
 def loopback_settings(
     *, system_port: int | None = None, codec: str = "msgpack", **request_plane: Any
 ) -> Settings:
-    """Default settings with every listener on 127.0.0.1."""
+    """Default settings with every listener on 127.0.0.1, and no pause before a shutdown drains."""
+    chosen = {"withdraw_grace_s": 0.0, "codec": codec} | request_plane
     return dataclasses.replace(
         Settings(),
-        request_plane=RequestPlaneSettings(
-            host="127.0.0.1", response_host="127.0.0.1", codec=codec, **request_plane
-        ),
+        request_plane=RequestPlaneSettings(host="127.0.0.1", response_host="127.0.0.1", **chosen),
         system=SystemSettings(host="127.0.0.1", port=system_port),
     )
 
