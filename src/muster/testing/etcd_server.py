@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import urllib.request
@@ -91,6 +93,23 @@ class EtcdServer:
         with urllib.request.urlopen(asked, timeout=5) as reply:
             return json.load(reply)
 
+    def records(self, bucket: str) -> dict[str, Any]:
+        """The JSON records in a bucket by key."""
+        prefix = f"{bucket}/".encode()
+        end = prefix[:-1] + bytes([prefix[-1] + 1])
+        reply = self.call("kv/range", {"key": _base64(prefix), "range_end": _base64(end)})
+        return {
+            base64.b64decode(kv["key"])[len(prefix) :].decode(): json.loads(
+                base64.b64decode(kv["value"])
+            )
+            for kv in reply.get("kvs", ())
+        }
+
+    def lease_of(self, key: str) -> int:
+        """The lease a key lives by; 0 if there is none, or no such key."""
+        reply = self.call("kv/range", {"key": _base64(key.encode())})
+        return sum(int(kv.get("lease", 0)) for kv in reply.get("kvs", ()))
+
     def kill(self) -> None:
         """End it at once; its data stays."""
         if self._process is not None:
@@ -116,7 +135,9 @@ class EtcdServer:
             self._process.send_signal(number)
 
 
-def _connect(port: int) -> Any:
-    import socket
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
+
+def _connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=1)
