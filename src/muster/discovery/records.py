@@ -1,7 +1,8 @@
 """The records in a registry, and their JSON and keys as Dynamo 1.6.1 writes them.
 
 Unknown fields are ignored on reading. Instance ids are u64: decimal in JSON, lower-case hexadecimal
-without padding in keys.
+without padding in keys. What Muster adds to an instance's record is in an object of its own, under
+the key ``muster``, which 1.6.1 ignores.
 """
 
 from __future__ import annotations
@@ -63,10 +64,15 @@ class _InstanceJson(msgspec.Struct, frozen=True, omit_defaults=True):
     type: str = ""
     device_type: str | None = None
     request_plane_codec: str | None = None
+    muster: Any = None
 
 
 class Instance(msgspec.Struct, frozen=True, kw_only=True):
-    """One process serving one endpoint. Text form and order: ``ns/component/endpoint/id``."""
+    """One process serving one endpoint. Text form and order: ``ns/component/endpoint/id``.
+
+    ``host`` is the name or address of the process's machine, for a transport whose address does not
+    say it; in the record it is ``"muster": {"host": "..."}``.
+    """
 
     namespace: str
     component: str
@@ -75,6 +81,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     transport: Transport
     device_type: str | None = None
     request_plane_codec: str | None = None
+    host: str | None = None
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.component}/{self.endpoint}/{self.instance_id}"
@@ -93,7 +100,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
         return instance_key(self.endpoint_id, self.instance_id)
 
     def to_builtins(self) -> dict[str, Any]:
-        """The seven-field object that ``/health`` pages show: the record without its ``type``."""
+        """The seven-field object that ``/health`` pages show: the record of 1.6.1 without ``type``."""
         fields: dict[str, Any] = {
             "component": self.component,
             "endpoint": self.endpoint,
@@ -109,11 +116,16 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
     def to_json(self) -> bytes:
         """The record: one line of JSON in the peer's field order."""
-        return msgspec.json.encode({"type": "Endpoint", **self.to_builtins()})
+        fields = {"type": "Endpoint", **self.to_builtins()}
+        if self.host is not None:
+            fields["muster"] = {"host": self.host}
+        return msgspec.json.encode(fields)
 
     @classmethod
     def from_json(cls, data: bytes) -> Instance:
         """Read a record, with or without its ``type``.
+
+        A ``muster`` that is not as we write it counts as absent: it must not cost an instance.
 
         Raises:
             DiscoveryError: If it is not an instance's record; says what is missing or wrong.
@@ -135,6 +147,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
             transport=Transport(kind, address),
             device_type=wire.device_type,
             request_plane_codec=wire.request_plane_codec,
+            host=_host_in(wire.muster),
         )
 
 
@@ -184,6 +197,12 @@ class ModelRecord(msgspec.Struct, frozen=True, kw_only=True):
             return msgspec.json.decode(data, type=cls)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise DiscoveryError(f"not a model record: {error}") from error
+
+
+def _host_in(extension: Any) -> str | None:
+    """The host in a record's ``muster``, if it is a text."""
+    host = extension.get("host") if isinstance(extension, dict) else None
+    return host if isinstance(host, str) and host else None
 
 
 def instance_key(endpoint: EndpointId, instance_id: int) -> str:

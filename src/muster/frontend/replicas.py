@@ -34,9 +34,12 @@ def replicas_of(
 
 
 def instance_host(instance: Instance) -> str | None:
-    """The host in an instance's address; ``None`` if its transport has none (NATS)."""
+    """The host in an instance's address, or, if its transport has none (NATS), in its record.
+
+    ``None`` if neither says it.
+    """
     if instance.transport.kind not in ("tcp", "http"):
-        return None
+        return instance.host
     authority = instance.transport.address.rpartition("://")[2].partition("/")[0]
     if authority.startswith("["):
         return authority[1:].partition("]")[0] or None

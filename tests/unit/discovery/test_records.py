@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from muster.discovery.records import Instance, ModelRecord, Transport
 from muster.errors import DiscoveryError
@@ -68,6 +71,75 @@ def test_unknown_fields_and_a_missing_type_are_accepted() -> None:
     del fields["type"]
     fields |= {"muster": {"version": "1"}, "shard": [1, 2]}
     assert Instance.from_json(json.dumps(fields).encode()) == INSTANCE
+
+
+NAMES = st.text(min_size=1, max_size=20)
+
+
+@given(
+    host=st.none() | NAMES,
+    kind=st.sampled_from(["tcp", "nats_tcp", "http"]),
+    instance_id=st.integers(0, (1 << 64) - 1),
+    device_type=st.none() | st.sampled_from(["cpu", "cuda"]),
+    names=st.tuples(NAMES, NAMES, NAMES),
+)
+def test_every_instance_is_read_as_it_was_written(
+    host: str | None,
+    kind: str,
+    instance_id: int,
+    device_type: str | None,
+    names: tuple[str, str, str],
+) -> None:
+    instance = Instance(
+        namespace=names[0],
+        component=names[1],
+        endpoint=names[2],
+        instance_id=instance_id,
+        transport=Transport(kind, "ns_c.e-1f"),
+        device_type=device_type,
+        host=host,
+    )
+    written = instance.to_json()
+    assert Instance.from_json(written) == instance
+    fields = json.loads(written)
+    assert fields.get("muster") == (None if host is None else {"host": host})
+    assert "host" not in fields
+    fields.pop("muster", None)
+    as_dynamo_writes_it = msgspec.structs.replace(instance, host=None)
+    assert Instance.from_json(json.dumps(fields).encode()) == as_dynamo_writes_it
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 60), 1 << 60) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+
+
+@given(extension=st.dictionaries(st.text(max_size=8), JSON, max_size=4), host=NAMES)
+def test_unknown_keys_beside_the_host_are_ignored(extension: dict[str, Any], host: str) -> None:
+    fields = json.loads(DYNAMO_INSTANCE) | {"muster": extension | {"host": host}}
+    told = Instance.from_json(json.dumps(fields).encode())
+    assert told == msgspec.structs.replace(INSTANCE, host=host)
+
+
+@given(extension=JSON)
+def test_what_is_no_host_costs_no_instance(extension: Any) -> None:
+    fields = json.loads(DYNAMO_INSTANCE) | {"muster": extension}
+    told = Instance.from_json(json.dumps(fields).encode())
+    assert msgspec.structs.replace(told, host=None) == INSTANCE
+    told = Instance.from_json(
+        json.dumps(fields | {"muster": {"host": ["10.0.0.1"], "more": extension}}).encode()
+    )
+    assert told == INSTANCE
+
+
+def test_the_host_is_not_among_the_fields_that_health_pages_show() -> None:
+    told = msgspec.structs.replace(INSTANCE, host="10.0.0.1")
+    assert told.to_builtins() == INSTANCE.to_builtins()
+    assert told.to_json().startswith(DYNAMO_INSTANCE[:-1])
 
 
 @pytest.mark.parametrize(

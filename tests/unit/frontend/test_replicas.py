@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from muster.digest import Digest
@@ -46,6 +47,21 @@ def member(number: int) -> Member:
 )
 def test_the_host_in_an_instances_address(kind: str, address: str, host: str | None) -> None:
     assert instance_host(instance(1, address, kind)) == host
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "host"),
+    [
+        ("nats_tcp", "ns.c.e-1f", "10.9.9.9"),
+        ("tcp", "10.0.0.1:5000/1f/ns/c/e", "10.0.0.1"),
+        ("tcp", "", None),
+    ],
+)
+def test_the_host_in_the_record_counts_where_the_address_has_none(
+    kind: str, address: str, host: str | None
+) -> None:
+    told = msgspec.structs.replace(instance(1, address, kind), host="10.9.9.9")
+    assert instance_host(told) == host
 
 
 def test_members_are_replicas_where_their_instances_are() -> None:
