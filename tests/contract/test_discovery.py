@@ -9,7 +9,6 @@ import asyncio
 import atexit
 import contextlib
 import dataclasses
-import functools
 import tempfile
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
@@ -28,7 +27,7 @@ from muster.discovery.file import FileDiscovery
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.discovery.records import INSTANCES, MODELS
 from muster.errors import ConflictError, DiscoveryError, NotRegisteredError
-from muster.testing.etcd_server import EtcdServer
+from muster.testing.etcd_server import shared_etcd
 
 T = TypeVar("T")
 
@@ -83,9 +82,10 @@ class EtcdBackend:
     crash_s = 4.0  # etcd looks for leases that have run out every half second
 
     def __init__(self, _directory: Path) -> None:
-        server = etcd_of_these_tests()
-        everything = {"key": "AA==", "range_end": "AA=="}
-        server.call("kv/deleterange", everything)
+        server = shared_etcd()
+        if server is None:
+            pytest.skip("there is no etcd on this machine")
+        server.clear()
         self.settings = EtcdSettings(endpoints=(server.url,), lease_ttl_s=1)
 
     def open(self) -> Discovery:
@@ -94,17 +94,6 @@ class EtcdBackend:
     def crash(self, discovery: Discovery) -> None:
         assert isinstance(discovery, EtcdDiscovery)
         discovery.abandon()
-
-
-@functools.cache
-def etcd_of_these_tests() -> EtcdServer:
-    """One server for all: emptied before each test, stopped at the end."""
-    if not EtcdServer.is_installed():
-        pytest.skip("there is no etcd on this machine")
-    server = EtcdServer(Path(tempfile.mkdtemp(prefix="muster-etcd-")))
-    server.start()
-    atexit.register(server.__exit__)
-    return server
 
 
 BACKENDS: dict[str, Callable[[Path], Backend]] = {

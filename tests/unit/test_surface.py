@@ -59,7 +59,10 @@ RUNTIME = {
     "Context.is_killed": "self",
     "Context.stop_generating": "self",
     "Context.async_killed_or_stopped": "self",
-    "DistributedRuntime": "event_loop discovery_backend request_plane",
+    "DistributedRuntime": "event_loop discovery_backend request_plane enable_nats * event_plane "
+    "response_plane",
+    "DistributedRuntime.set_health_status": "self ready",
+    "DistributedRuntime.register_engine_route": "self route_name callback",
     "DistributedRuntime.endpoint": "self path",
     "DistributedRuntime.shutdown": "self",
     "Endpoint.client": "self router_mode",

@@ -15,6 +15,7 @@ from muster.names import check_name, slugify
 from muster.runtime.documents import Document, Documents
 from muster.runtime.endpoint import Endpoint
 from muster.runtime.labels import Labels
+from muster.runtime.metrics_hierarchy import MetricsNode
 from muster.runtime.watched_keys import KeyCallback, KeyReaction, KeyWatch, WatchedKeys
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Namespace:
         """The namespace it is nested in, or ``None``."""
         outer, dot, _ = self.name.rpartition(".")
         return self._runtime.namespace_of(outer) if dot and outer else None
+
+    @property
+    def metrics(self) -> MetricsNode:
+        """Its level of the metrics: counters made there carry its labels."""
+        return self._runtime.metrics_root.namespace(self.name)
 
     @property
     def labels(self) -> dict[str, str]:
@@ -114,6 +120,11 @@ class Component:
     def service_name(self) -> str:
         """The slug of ``namespace_name``."""
         return slugify(f"{self.namespace.name}_{self.name}")
+
+    @property
+    def metrics(self) -> MetricsNode:
+        """Its level of the metrics: counters made there carry its labels."""
+        return self.namespace.metrics.component(self.name)
 
     @property
     def labels(self) -> dict[str, str]:

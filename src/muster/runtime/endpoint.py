@@ -10,6 +10,7 @@ from muster.runtime.choosers import RouterMode
 from muster.runtime.client import Client
 from muster.runtime.endpoint_builder import EndpointBuilder
 from muster.runtime.labels import Labels
+from muster.runtime.metrics_hierarchy import MetricsNode
 
 if TYPE_CHECKING:
     from muster.runtime.component import Component
@@ -52,6 +53,11 @@ class Endpoint:
         Endpoints are made anew each time they are asked for, so the label is this object's.
         """
         self._labels.add(name, value, taken=self.labels, where=f"endpoint {self}")
+
+    @property
+    def metrics(self) -> MetricsNode:
+        """The endpoint's level of the metrics: counters made there carry its labels."""
+        return self._runtime.metrics_root.endpoint_of(self.id())
 
     def id(self) -> EndpointId:
         """Namespace, component and name."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
+import functools
 import json
 import shutil
 import signal
@@ -16,7 +18,7 @@ from typing import Any, Self
 
 from muster.testing.site import free_port, wait_until
 
-__all__ = ["EtcdServer"]
+__all__ = ["EtcdServer", "shared_etcd"]
 
 
 class EtcdServer:
@@ -110,6 +112,11 @@ class EtcdServer:
         reply = self.call("kv/range", {"key": _base64(key.encode())})
         return sum(int(kv.get("lease", 0)) for kv in reply.get("kvs", ()))
 
+    def clear(self) -> None:
+        """Remove every key."""
+        everything = _base64(b"\0")
+        self.call("kv/deleterange", {"key": everything, "range_end": everything})
+
     def kill(self) -> None:
         """End it at once; its data stays."""
         if self._process is not None:
@@ -133,6 +140,22 @@ class EtcdServer:
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             self._process.send_signal(number)
+
+
+@functools.cache
+def shared_etcd() -> EtcdServer | None:
+    """One server for all tests of this process that only need an empty one: ``clear`` it first.
+
+    It is started by the first call and ends with the process; ``None`` where there is no ``etcd``.
+    """
+    if not EtcdServer.is_installed():
+        return None
+    directory = tempfile.mkdtemp(prefix="muster-etcd-log-")
+    server = EtcdServer(Path(directory))
+    server.start()
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    atexit.register(server.__exit__)
+    return server
 
 
 def _base64(data: bytes) -> str:

@@ -16,7 +16,7 @@ def loopback_settings(
     *, system_port: int | None = None, codec: str = "msgpack", **request_plane: Any
 ) -> Settings:
     """Default settings with every listener on 127.0.0.1, and no pause before a shutdown drains."""
-    chosen = {"withdraw_grace_s": 0.0, "codec": codec} | request_plane
+    chosen: dict[str, Any] = {"withdraw_grace_s": 0.0, "codec": codec} | request_plane
     return dataclasses.replace(
         Settings(),
         request_plane=RequestPlaneSettings(host="127.0.0.1", response_host="127.0.0.1", **chosen),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -193,7 +194,7 @@ class Gateway:
             async with (
                 asyncio.timeout(limit),
                 self._session.post(
-                    f"{endpoint}/v3/{path}", data=body, headers=self._headers()
+                    f"{endpoint}/v3/{path}", data=io.BytesIO(body), headers=self._headers()
                 ) as answer,
             ):
                 data = await answer.read()
@@ -298,6 +299,6 @@ def _refused(endpoint: str, status: int, data: bytes) -> DiscoveryError:
         hint = "set ETCD_AUTH_USERNAME and ETCD_AUTH_PASSWORD"
     elif told.code == _INVALID and "authentication failed" in message:
         hint = "ETCD_AUTH_USERNAME or ETCD_AUTH_PASSWORD is wrong"
-    elif "too large" in message:
+    elif "too large" in message or "larger than max" in message:
         hint = "etcd's --max-request-bytes sets the limit"
     return EtcdError(message, grpc_code=told.code, hint=hint)

@@ -137,10 +137,14 @@ class Admission:
             if successor is None:
                 decisions.append(self._build(cohort))
                 continue
+            # It waits for its turn now, not for a time of its own.
+            cohort.state = ModelState.SEEN
             self._active = successor
             self._refused -= successor.members.keys()
             if successor.retry_at is None or successor.retry_at <= now:
                 decisions.append(self._build(successor))
+            else:
+                successor.state = ModelState.RETRYING
         return decisions + self._refusals()
 
     def next_retry_at(self) -> float | None:

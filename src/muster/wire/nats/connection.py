@@ -36,6 +36,7 @@ class NatsConnection:
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._told = False
+        self._closing = False
 
     async def client(self) -> Client:
         """The connected client; one that has lost its connection for now is given too.
@@ -91,6 +92,8 @@ class NatsConnection:
             logger.warning("trouble with NATS", extra=facts(servers=self.servers, reason=error))
 
     async def _lost(self) -> None:
+        if self._closing:
+            return
         logger.warning("lost NATS; connecting again", extra=facts(servers=self.servers))
 
     async def _back(self) -> None:
@@ -99,6 +102,7 @@ class NatsConnection:
 
     async def close(self) -> None:
         """Send what is written and disconnect; idempotent."""
+        self._closing = True
         async with self._connecting:
             if self._client is not None:
                 await _close(self._client)

@@ -420,6 +420,17 @@ def test_a_listing_heals_what_a_watch_lost() -> None:
     assert [type(each) for each in models.sync({})] == [Drop]
 
 
+def test_a_cohort_that_lets_the_next_one_try_waits_for_its_turn_and_not_for_a_time() -> None:
+    shell = Shell()
+    for event in (("put", 1, ONE), ("put", 2, TWO), *[("failed", 1, None), ("due", 1, None)] * 3):
+        shell.play(*event)
+        shell.check()
+    assert {entry.state for entry in shell.models.status()} == {
+        ModelState.SEEN,
+        ModelState.REFUSED,
+    }
+
+
 # -- properties
 
 
