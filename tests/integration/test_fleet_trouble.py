@@ -152,7 +152,7 @@ def test_a_registry_that_cannot_be_read_is_said_and_read_when_it_can(
         async with worker(registry) as runtime:
             await serve(runtime, model)
             async with frontend(registry, tmp_path, discovery=discovery) as site:
-                await site.until(lambda: bool(site.fleet.table.trouble()))
+                await site.until(lambda: "told to fail" in site.fleet.registry.trouble())
                 code, health = await site.get("/health")
                 assert (code, health["status"]) == (503, "unavailable")
                 assert "the registry cannot be read" in health["message"]

@@ -259,7 +259,14 @@ def test_a_report_says_since_when_the_registry_cannot_be_read(tmp_path: Path) ->
         discovery = FragileDiscovery(MemoryDiscovery(registry))
         discovery.broken = {"watch"}
         async with frontend(registry, tmp_path, discovery=discovery) as site:
-            await site.until(lambda: bool(site.fleet.table.trouble()))
-            assert (await look(site)).stale_since is not None
+            await site.until(lambda: "told to fail" in site.fleet.registry.trouble())
+            report = await look(site)
+            assert report.stale_since is not None
+            assert report.registry
+            assert "was told to fail" in report.registry.reason
+            discovery.broken = set()
+            await site.until(lambda: not site.fleet.registry.trouble())
+            report = await look(site)
+            assert (report.stale_since, report.registry) == (None, msgspec.UNSET)
 
     run(scenario())

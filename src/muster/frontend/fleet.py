@@ -11,6 +11,8 @@ import contextlib
 import logging
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from muster.clock import SYSTEM_CLOCK, Clock
 from muster.content.store import BlobStore
 from muster.discovery.base import Watch
@@ -29,6 +31,7 @@ from muster.frontend.lease_keeper import LeaseKeeper
 from muster.frontend.model_build import BuiltModel, build_model
 from muster.frontend.model_route import GroupRoute
 from muster.frontend.model_table import ModelStatus, ModelTable
+from muster.frontend.registry_reading import RegistryReading
 from muster.frontend.replicas import replicas_of
 from muster.frontend.report import FileReport, FleetReport
 from muster.frontend.served_model import Generate, ServedModel
@@ -100,13 +103,12 @@ class Fleet:
         self._files: dict[tuple[GroupKey, str], FileTable] = {}
         self._leases = LeaseKeeper(store)
         self._awaited: set[GroupKey] = set()
-        self._stale = ""
-        self._read_at: float | None = None
+        self.registry = RegistryReading(runtime.discovery, clock)
         self.journal = FleetJournal(clock, self._catalog.status)
         self.table = ModelTable(
             unserved=self._unserved,
             instances=self._instances,
-            trouble=self._trouble,
+            registry=self.registry,
             report=self.report,
         )
 
@@ -130,14 +132,11 @@ class Fleet:
             try:
                 async with self._runtime.discovery.watch(MODELS) as watch:
                     self._carry_out(self._catalog.sync(watch.snapshot))
-                    self._stale = ""
-                    self._read_at = None
+                    self.registry.succeeded()
                     await self._follow(watch)
             except DiscoveryError as error:
-                if not self._stale:
+                if self.registry.failed(error.message):
                     logger.warning("the registry cannot be read: %s", error)
-                    self._read_at = self._clock.wall()
-                self._stale = error.message
             await asyncio.sleep(1.0)
 
     async def _follow(self, watch: Watch) -> None:
@@ -341,11 +340,13 @@ class Fleet:
             instances=self._instances(),
         )
         pinned = " with pins" if self._policy.pins else ""
+        stale = self.registry.staleness()
         return FleetReport(
             status="",
             policy=f"{self._policy.rule}{pinned}",
-            stale_since=self._read_at,
+            stale_since=None if stale is None else stale.since,
             models=models,
+            registry=self.registry.report() or msgspec.UNSET,
         )
 
     def _files_of(self, status: CardStatus) -> tuple[FileReport, ...]:
@@ -363,11 +364,6 @@ class Fleet:
     def groups(self) -> list[GroupKey]:
         """The groups that are served."""
         return [*self._groups]
-
-    def _trouble(self) -> str:
-        if not self._stale:
-            return ""
-        return f"the registry cannot be read, what is served may be out of date: {self._stale}"
 
     def _instances(self) -> Sequence[Instance]:
         return self._runtime.known_instances()

@@ -9,6 +9,7 @@ import msgspec
 
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelStatus, ModelTable
+from muster.frontend.report import RegistryReport
 
 __all__ = ["HealthRoutes", "HealthState", "Verdict", "judge"]
 
@@ -17,13 +18,17 @@ _LIVE = b'{"status":"live","message":"Service is live"}'
 
 
 class HealthReply(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The body of ``/health``: Dynamo's three fields, then why."""
+    """The body of ``/health``: Dynamo's three fields, then why.
+
+    ``registry`` is there while the registry is out of reach and the fleet as it was seen last.
+    """
 
     status: str
     endpoints: list[str]
     instances: list[dict[str, Any]]  # the seven-field object of Instance.to_builtins
     models: list[ModelStatus]
     message: str = ""
+    registry: RegistryReport | None = None
 
 
 class Verdict(NamedTuple):
@@ -109,7 +114,7 @@ class HealthRoutes:
 
     def _verdict(self) -> Verdict:
         served = {name for name, _ in self._table.names()}
-        return judge(served, self._table.unserved(), self._required, self._table.trouble())
+        return judge(served, self._table.unserved(), self._required, self._table.registry.trouble())
 
     def _judge(self) -> HealthReply:
         instances = sorted(self._table.instances())
@@ -120,6 +125,7 @@ class HealthRoutes:
             instances=[one.to_builtins() for one in instances],
             models=list(self._table.statuses()),
             message=verdict.message,
+            registry=self._table.registry.report(),
         )
 
 

@@ -7,16 +7,37 @@ thread, and a look-up is one dictionary access.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import msgspec
 
 from muster.discovery.records import Instance
 from muster.errors import ConflictError
 from muster.frontend.api_error import model_not_found, model_not_served
-from muster.frontend.report import FleetReport
+from muster.frontend.report import FleetReport, RegistryReport
 from muster.frontend.served_model import ServedModel
 
-__all__ = ["ModelStatus", "ModelTable"]
+__all__ = ["ModelStatus", "ModelTable", "RegistryState"]
+
+
+class RegistryState(Protocol):
+    """Says whether there may be models that nobody here knows of."""
+
+    def trouble(self) -> str:
+        """Why there may be; empty if there is no such reason."""
+        ...
+
+    def report(self) -> RegistryReport | None:
+        """The same in fields."""
+        ...
+
+
+class _InReach:
+    def trouble(self) -> str:
+        return ""
+
+    def report(self) -> RegistryReport | None:
+        return None
 
 
 class ModelStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,8 +77,7 @@ class ModelTable:
     Args:
         unserved: Gives the registered models that are not served at present.
         instances: Gives all instances in sight, for ``/health``.
-        trouble: Says why there may be models that nobody here knows of; empty if there is no such
-            reason.
+        registry: How current that is; always, if left out.
         report: Gives everything known of every model and replica.
     """
 
@@ -66,10 +86,10 @@ class ModelTable:
         *,
         unserved: Callable[[], Sequence[ModelStatus]] = _none,
         instances: Callable[[], Sequence[Instance]] = _no_instances,
-        trouble: Callable[[], str] = str,
+        registry: RegistryState | None = None,
         report: Callable[[], FleetReport] = _no_report,
     ) -> None:
-        self.trouble = trouble
+        self.registry: RegistryState = registry if registry is not None else _InReach()
         self.report = report
         self._unserved = unserved
         self._instances = instances

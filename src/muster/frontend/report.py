@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["FileReport", "FleetReport", "ModelReport", "ReplicaReport"]
+__all__ = ["FileReport", "FleetReport", "ModelReport", "RegistryReport", "ReplicaReport"]
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -100,6 +100,18 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     lora: str = ""
 
 
+class RegistryReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The registry is out of reach, and the fleet as it was seen last.
+
+    Attributes:
+        stale_since: RFC 3339 in UTC.
+        reason: What goes wrong.
+    """
+
+    stale_since: str
+    reason: str
+
+
 class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a frontend knows.
 
@@ -109,6 +121,7 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
         policy: How the card that serves is chosen among several.
         stale_since: When the registry was last read, in seconds since the epoch, if it cannot be
             read at present.
+        registry: The same for people, and why; absent while it can be read.
         models: All of them, by name, then endpoint.
     """
 
@@ -117,3 +130,4 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = "first"
     stale_since: float | None = None
     models: tuple[ModelReport, ...] = ()
+    registry: RegistryReport | msgspec.UnsetType = msgspec.UNSET

@@ -32,7 +32,9 @@ async def serve_frontend(
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered and end.
 
-    A cache that cannot be used is no reason not to start: files are then kept in memory.
+    Neither a cache nor a registry that cannot be used is a reason not to start: files are then kept
+    in memory, and ``/health`` is 503 with the reason until the registry answers. Many frontends that
+    start before their registry do so are not to be restarted in a loop.
 
     Args:
         settings: All settings.
@@ -68,6 +70,7 @@ async def serve_frontend(
         fleet = Fleet(runtime, fetcher, on_progress=on_progress, store=store)
         metrics = CollectorRegistry()
         metrics.register(fleet.journal)
+        metrics.register(fleet.registry)
         frontend = Frontend(settings.http, fleet.table, registry=metrics)
         await frontend.start()
 
