@@ -27,7 +27,7 @@ from muster.runtime import Client, Context, DistributedRuntime
 from muster.testing.loops import run
 from muster.testing.nats_server import NatsServer
 from muster.testing.runtimes import loopback_settings, runtime_in
-from muster.testing.site import free_port
+from muster.testing.site import Site, free_port
 
 pytestmark = [
     pytest.mark.timeout(120),
@@ -235,6 +235,21 @@ def test_leaving_takes_subject_and_service_back(server: NatsServer) -> None:
             await asker.close()
 
     run(scenario())
+
+
+def test_a_model_served_over_nats_has_its_files_believed(
+    server: NatsServer, site: Site, model: Path
+) -> None:
+    env = {"DYN_REQUEST_PLANE": "nats", "NATS_SERVER": server.url}
+    worker = site.worker(model, "tiny", "--system-port", "0", **env)
+    (record,) = site.records("v1/instances").values()
+    assert record["muster"] == {"host": "127.0.0.1"}
+    frontend = site.frontend(**env)
+    frontend.wait_for_model("tiny")
+    assert frontend.chat("tiny")["choices"][0]["message"]["content"]
+    assert [*frontend.stream("tiny")][-1] == "[DONE]"
+    assert worker.stop() == 0
+    assert site.records("v1/instances") == {}
 
 
 def test_logins(tmp_path: Path) -> None:

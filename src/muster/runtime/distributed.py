@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 
@@ -283,6 +284,7 @@ class DistributedRuntime:
             graceful=graceful,
             metrics_labels=metrics_labels,
             health_check_payload=health_check_payload,
+            host=urlsplit(self.status_url).hostname if self.status_url is not None else None,
         )
 
     async def register_instance(self, endpoint: EndpointId) -> None:

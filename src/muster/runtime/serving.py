@@ -12,7 +12,7 @@ from typing import Any
 
 from muster.config.settings import Settings
 from muster.discovery.base import Discovery
-from muster.discovery.records import INSTANCES, DeviceType, Instance
+from muster.discovery.records import INSTANCES, DeviceType, Instance, TransportType
 from muster.errors import ConflictError, NotRegisteredError
 from muster.log import facts
 from muster.names import EndpointId
@@ -85,8 +85,12 @@ class Serving:
         graceful: bool,
         metrics_labels: Sequence[tuple[str, str]],
         health_check_payload: dict[str, Any] | None,
+        host: str | None,
     ) -> Service:
-        """Serve ``endpoint`` and register its instance; see ``DistributedRuntime.serve``."""
+        """Serve ``endpoint`` and register its instance; see ``DistributedRuntime.serve``.
+
+        ``host`` is where this process serves files, for records whose transport names none.
+        """
         server, dispatcher = await self._open()
         if endpoint in self.services:
             raise ConflictError(f"this process serves {endpoint} already")
@@ -101,6 +105,7 @@ class Serving:
             transport=transport,
             device_type=_device().value,
             request_plane_codec=self._settings.request_plane.codec,
+            host=None if transport.kind == TransportType.TCP else host,
         )
         service = Service(instance, path, observer, graceful=graceful)
         self.services[endpoint] = service
