@@ -1,0 +1,44 @@
+"""Workers replaced one after the other under load: nobody outside notices."""
+
+from __future__ import annotations
+
+import logging
+import time
+from pathlib import Path
+
+import pytest
+
+from muster.testing.chaos import Backend, SmallFleet, instance_of
+from muster.testing.load import Load
+from muster.testing.site import Site, wait_until
+
+pytestmark = pytest.mark.timeout(150)
+
+logger = logging.getLogger("chaos")
+
+LENGTHS = (4, 40, 500)
+"""Tokens of a reply; the longest stream takes some three seconds."""
+
+
+def test_a_rolling_restart_loses_no_request(lasting: Backend, site: Site, model: Path) -> None:
+    fleet = SmallFleet(site, lasting, model)
+    fleet.start(workers=3, frontends=2)
+    before = fleet.living()
+    with Load(fleet.urls, fleet.NAME, lengths=LENGTHS) as load:
+        time.sleep(2)
+        for place, old in enumerate([*fleet.workers]):
+            begun = len(load.outcomes)
+            new = fleet.new_worker()
+            assert old.stop() == 0
+            wait_until(lambda new=new: instance_of(new), "the new worker serves")
+            fleet.workers[place] = new
+            wait_until(lambda begun=begun: len(load.outcomes) > begun + 50, "the load goes on")
+    logger.info("rolling restart on %s: %s", lasting.name, load.summary())
+    assert load.failures() == []
+    assert load.lost == []
+    assert load.summary().streams > 50
+    fleet.settle()
+    assert before.isdisjoint(fleet.living())
+    keys = lasting.keys()
+    assert not [key for key in keys if key.rpartition("/")[2] in before]
+    assert len([key for key in keys if any(each in key for each in fleet.living())]) == len(keys)
