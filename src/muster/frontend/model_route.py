@@ -60,7 +60,7 @@ class GroupRoute:
         """How many of the members may get a request now."""
         return len(self._client.free(self.members))
 
-    async def open(self, request: EngineRequest, request_id: str) -> EngineStream:
+    async def open(self, request: EngineRequest, context: Context) -> EngineStream:
         """Send a request to one of the members.
 
         Raises:
@@ -69,9 +69,7 @@ class GroupRoute:
         if self._lora_name is not None:
             routing = {**(request.routing or {}), "lora_name": self._lora_name}
             request = msgspec.structs.replace(request, routing=routing)
-        stream = await self._client.open(
-            request, _OUTPUTS, context=Context(request_id), among=self.members
-        )
+        stream = await self._client.open(request, _OUTPUTS, context=context, among=self.members)
         return EngineStream(stream)
 
 
@@ -103,13 +101,13 @@ class ModelRoute:
         """How many instances may get a request now."""
         return sum(group.free_count() for group in self._groups.values())
 
-    async def generate(self, request: EngineRequest, *, request_id: str) -> EngineStream:
+    async def generate(self, request: EngineRequest, *, context: Context) -> EngineStream:
         """Send a request; see ``muster.frontend.served_model.Generate``."""
         groups = self._in_order()
         failure: MusterError | None = None
         for group in groups:
             try:
-                return await group.open(request, request_id)
+                return await group.open(request, context)
             except TRY_ELSEWHERE as error:
                 failure = failure or error
         raise failure or WorkerUnavailable(f"nobody serves {request.model!r} any more")

@@ -11,6 +11,7 @@ from muster.frontend.choice import Choice
 from muster.frontend.engine_stream import ResponseStream
 from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineOutput, EngineRequest
+from muster.runtime import Context
 
 __all__ = ["PromptRun"]
 
@@ -44,13 +45,13 @@ class PromptRun:
         """Whether every answer has ended."""
         return not self._open
 
-    async def start(self, model: ServedModel, request_id: str) -> None:
-        """Send the request.
+    async def start(self, model: ServedModel, context: Context) -> None:
+        """Send the request; the runs of one request may share its context.
 
         Raises:
             MusterError: If it cannot be sent.
         """
-        self._stream = await model.generate(self.request, request_id=request_id)
+        self._stream = await model.generate(self.request, context=context)
 
     async def step(self) -> Sequence[Choice]:
         """Wait for outputs; returns the choices they went to.

@@ -71,7 +71,10 @@ async def serve_frontend(
         metrics = CollectorRegistry()
         metrics.register(fleet.journal)
         metrics.register(fleet.registry)
-        frontend = Frontend(settings.http, fleet.table, registry=metrics)
+        # Whoever reads JSON lines finds those of one request, in all processes, by its trace.
+        frontend = Frontend(
+            settings.http, fleet.table, registry=metrics, begin_traces=settings.log.as_jsonl
+        )
         await frontend.start()
 
         async def drain() -> None:

@@ -9,6 +9,7 @@ from typing import Protocol
 from muster.frontend.engine_stream import ResponseStream
 from muster.llm.preprocessor import Preprocessor
 from muster.llm.protocol import EngineOutput, EngineRequest
+from muster.runtime import Context
 
 __all__ = ["Generate", "ServedModel"]
 
@@ -17,11 +18,12 @@ class Generate(Protocol):
     """Sends a request to one of the model's instances."""
 
     async def __call__(
-        self, request: EngineRequest, *, request_id: str
+        self, request: EngineRequest, *, context: Context
     ) -> ResponseStream[EngineOutput]:
         """Return the response, which may still fail at its first ``batch``.
 
-        Cancelling the call drops the request.
+        The context's id, metadata and trace travel with the request; stopping it does not reach the
+        response. Cancelling the call drops the request.
 
         Raises:
             MusterError: If there is no instance, or none can be reached.

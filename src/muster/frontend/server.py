@@ -22,7 +22,7 @@ from muster.frontend.openai.models import ModelRoutes
 from muster.frontend.openai.route import GenerationRoute
 from muster.frontend.request_id import response_id
 from muster.frontend.routes import RouteTable
-from muster.log import facts
+from muster.log import facts, set_request
 
 __all__ = ["Frontend"]
 
@@ -46,6 +46,7 @@ class Frontend:
         settings: Address, limits and the time a shutdown may take.
         table: The models; may change at any time.
         registry: Where its metrics are exposed, and what ``/metrics`` shows; by default its own.
+        begin_traces: Begin a trace for requests that come without one, though nothing is exported.
     """
 
     def __init__(
@@ -54,28 +55,27 @@ class Frontend:
         table: ModelTable,
         *,
         registry: CollectorRegistry | None = None,
+        begin_traces: bool = False,
     ) -> None:
         self._settings = settings
         self._registry = registry if registry is not None else CollectorRegistry()
         self._state = HealthState()
         self._in_flight = 0
         self._quiet = asyncio.Event()
-        self._routes = self._make_routes(table)
+        self._routes = self._make_routes(table, begin_traces=begin_traces)
         self._server = HttpServer(
             self._handle, self._refuse, HttpLimits(body_bytes=settings.body_limit_mb << 20)
         )
 
-    def _make_routes(self, table: ModelTable) -> RouteTable:
+    def _make_routes(self, table: ModelTable, *, begin_traces: bool) -> RouteTable:
         metrics = FrontendMetrics(self._registry, table)
         health = HealthRoutes(table, self._state, required=self._settings.require_models)
         models = ModelRoutes(table)
         routes = RouteTable()
-        routes.add(
-            "POST", "/v1/chat/completions", GenerationRoute(ChatApi(), table, metrics).handle
-        )
-        routes.add(
-            "POST", "/v1/completions", GenerationRoute(CompletionApi(), table, metrics).handle
-        )
+        chat = GenerationRoute(ChatApi(), table, metrics, begin_traces=begin_traces)
+        completions = GenerationRoute(CompletionApi(), table, metrics, begin_traces=begin_traces)
+        routes.add("POST", "/v1/chat/completions", chat.handle)
+        routes.add("POST", "/v1/completions", completions.handle)
         routes.add("GET", "/v1/models", models.list)
         routes.add("GET", "/v1/models/*", models.one)
         routes.add("GET", "/health", health.health)
@@ -130,6 +130,7 @@ class Frontend:
 
     async def _handle(self, exchange: Exchange) -> None:
         exchange.request_id = response_id(exchange)
+        set_request(exchange.request_id)
         self._in_flight += 1
         try:
             if self._state.draining and exchange.path not in _WHILE_DRAINING:
@@ -148,7 +149,7 @@ class Frontend:
             logger.warning(
                 "request failed",
                 extra=facts(
-                    request_id=exchange.request_id,
+                    x_request_id=exchange.request_id,
                     path=exchange.path,
                     status=error.status,
                     code=error.slug,

@@ -11,6 +11,7 @@ from muster.errors import MusterError
 from muster.frontend.served_model import ServedModel
 from muster.llm.preprocessor import ModelFiles, Preprocessor
 from muster.llm.protocol import EngineOutput, EngineRequest
+from muster.runtime import Context
 
 __all__ = ["Script", "ScriptedModel", "ScriptedStream", "outputs"]
 
@@ -96,7 +97,7 @@ class ScriptedModel:
 
     Attributes:
         requests: All requests its engine got.
-        request_ids: Their ids.
+        contexts: What came with them: ids, traces.
     """
 
     def __init__(
@@ -111,7 +112,7 @@ class ScriptedModel:
         self._script = script
         self._streams: asyncio.Queue[ScriptedStream] = asyncio.Queue()
         self.requests: list[EngineRequest] = []
-        self.request_ids: list[str] = []
+        self.contexts: list[Context] = []
         files = ModelFiles.of_directory(directory)
         self.served = ServedModel(
             name=name,
@@ -122,9 +123,14 @@ class ScriptedModel:
             aliases=aliases,
         )
 
-    async def _generate(self, request: EngineRequest, *, request_id: str) -> ScriptedStream:
+    @property
+    def request_ids(self) -> list[str]:
+        """The ids of all requests its engine got."""
+        return [context.id() for context in self.contexts]
+
+    async def _generate(self, request: EngineRequest, *, context: Context) -> ScriptedStream:
         self.requests.append(request)
-        self.request_ids.append(request_id)
+        self.contexts.append(context)
         stream = self._script(request) if self._script is not None else ScriptedStream()
         self._streams.put_nowait(stream)
         return stream

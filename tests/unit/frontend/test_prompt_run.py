@@ -7,6 +7,7 @@ from muster.frontend.choice import Choice
 from muster.frontend.prompt_run import PromptRun
 from muster.llm.protocol import EngineRequest, StopConditions
 from muster.llm.stops import StopChecker, StopRules
+from muster.runtime import Context
 from muster.testing.loops import run
 from muster.testing.scripted import ScriptedModel, ScriptedStream, outputs
 from muster.testing.tiny_model import EOS, token_ids
@@ -20,7 +21,7 @@ async def started(model: ScriptedModel, n: int = 1) -> tuple[PromptRun, Scripted
         for index in range(n)
     ]
     prompt = PromptRun(EngineRequest(model="tiny", token_ids=[1]), choices)
-    await prompt.start(served, "id")
+    await prompt.start(served, Context("id"))
     return prompt, await model.next_stream()
 
 

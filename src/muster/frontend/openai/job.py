@@ -21,6 +21,7 @@ from muster.frontend.openai.requests import GenerationRequest, StreamOptions
 from muster.frontend.prompt_run import PromptRun
 from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineRequest
+from muster.runtime import Context
 
 __all__ = ["Api", "Job"]
 
@@ -36,7 +37,7 @@ class Job:
         model: The model.
         runs: One per prompt; their choices are numbered through.
         scoring: Which log probabilities go into the reply.
-        request_id: Id of the request at engines, a UUID.
+        context: The request as engines get it; its id is a UUID.
         reply_id: Id of the reply.
         created: Seconds since the epoch.
         stream: Whether to stream.
@@ -46,7 +47,7 @@ class Job:
     model: ServedModel
     runs: Sequence[PromptRun]
     scoring: Scoring | None
-    request_id: str
+    context: Context
     reply_id: str
     created: int
     stream: bool

@@ -15,6 +15,7 @@ from muster.frontend.metrics import RequestMeter
 from muster.frontend.openai.frames import DONE, Frames, error_frame
 from muster.frontend.openai.job import Api, Job
 from muster.frontend.prompt_run import PromptRun
+from muster.frontend.request_scope import fail_span
 from muster.log import facts
 
 __all__ = ["answer"]
@@ -34,7 +35,7 @@ async def answer(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMete
     """
     try:
         for run in job.runs:
-            await run.start(job.model, job.request_id)
+            await run.start(job.model, job.context)
         meter.sent(job.prompt_tokens)
         if job.stream:
             await _stream(exchange, job, api, meter)
@@ -45,7 +46,7 @@ async def answer(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMete
     except MusterError as error:
         if not exchange.started:
             raise
-        _fail_stream(exchange, error, meter)
+        _fail_stream(exchange, job, error, meter)
     else:
         meter.finish(job.cached_tokens)
         for run in job.runs:
@@ -55,12 +56,13 @@ async def answer(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMete
             run.close()
 
 
-def _fail_stream(exchange: Exchange, error: MusterError, meter: RequestMeter) -> None:
+def _fail_stream(exchange: Exchange, job: Job, error: MusterError, meter: RequestMeter) -> None:
     api_error = ApiError.from_error(error)
     meter.fail(api_error.error_type)
+    fail_span(job.context, error.code)
     logger.warning(
         "stream failed",
-        extra=facts(request_id=exchange.request_id, code=error.code, error=error.message),
+        extra=facts(x_request_id=exchange.request_id, code=error.code, error=error.message),
     )
     exchange.end(error_frame(api_error.body()) + DONE)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -16,12 +17,16 @@ from muster.frontend.openai.job import Api, Job
 from muster.frontend.openai.requests import GenerationRequest, decode
 from muster.frontend.openai.respond import answer
 from muster.frontend.prompt_run import PromptRun
-from muster.frontend.request_id import engine_id
+from muster.frontend.request_scope import RequestScope
 from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
+from muster.log import facts
+from muster.runtime import Context
 
 __all__ = ["GenerationRoute"]
+
+logger = logging.getLogger(__name__)
 
 LONG_BODY_BYTES = 8 << 10
 """Requests with a longer body are rendered and tokenized in a thread. Below it, handing the work
@@ -37,12 +42,21 @@ class GenerationRoute(Generic[T]):
         api: The API.
         table: The models.
         metrics: Where requests are counted.
+        begin_traces: See ``RequestScope``.
     """
 
-    def __init__(self, api: Api[T], table: ModelTable, metrics: FrontendMetrics) -> None:
+    def __init__(
+        self,
+        api: Api[T],
+        table: ModelTable,
+        metrics: FrontendMetrics,
+        *,
+        begin_traces: bool = False,
+    ) -> None:
         self._api = api
         self._table = table
         self._metrics = metrics
+        self._begin_traces = begin_traces
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request.
@@ -50,6 +64,10 @@ class GenerationRoute(Generic[T]):
         Raises:
             MusterError: What went wrong before anything was sent.
         """
+        with RequestScope(exchange, begin_trace=self._begin_traces) as scope:
+            await self._answer(exchange, scope.context)
+
+    async def _answer(self, exchange: Exchange, context: Context) -> None:
         try:
             request, model = self._read(exchange)
         except ApiError as error:
@@ -57,8 +75,10 @@ class GenerationRoute(Generic[T]):
             raise
         stream = bool(request.stream)
         with self._metrics.start(model.name, self._api.endpoint, stream=stream) as meter:
-            job = await self._prepare(exchange, request, model)
+            job = await self._prepare(exchange, request, model, context)
             await answer(exchange, job, self._api, meter)
+        if logger.isEnabledFor(logging.DEBUG):
+            logger.debug("request answered", extra=facts(model=model.name, path=exchange.path))
 
     def _read(self, exchange: Exchange) -> tuple[T, ServedModel]:
         content_type = exchange.headers.get(b"content-type", b"")
@@ -80,7 +100,9 @@ class GenerationRoute(Generic[T]):
             )
         return request, model
 
-    async def _prepare(self, exchange: Exchange, request: T, model: ServedModel) -> Job:
+    async def _prepare(
+        self, exchange: Exchange, request: T, model: ServedModel, context: Context
+    ) -> Job:
         api = self._api
         if len(exchange.body) > LONG_BODY_BYTES:
             prompts = await asyncio.to_thread(api.tokenize, request, model)
@@ -91,13 +113,12 @@ class GenerationRoute(Generic[T]):
         if request.skip_special_tokens is False:
             # The tables for this are made at the first use, which takes a while.
             await asyncio.to_thread(model.preprocessor.new_detokenizer, skip_special_tokens=False)
-        request_id = engine_id(exchange)
         return Job(
             model=model,
             runs=_runs(model, requests, request.n or 1),
             scoring=scoring,
-            request_id=request_id,
-            reply_id=api.id_prefix + request_id,
+            context=context,
+            reply_id=api.id_prefix + context.id(),
             created=int(time.time()),
             stream=bool(request.stream),
             options=request.stream_options,
