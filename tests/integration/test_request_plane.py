@@ -496,7 +496,7 @@ def test_bytes_that_are_not_the_protocol_are_an_error(answer_bytes: bytes) -> No
     run(scenario())
 
 
-def test_a_prologue_error_raises_what_it_names() -> None:
+def test_a_prologue_of_text_alone_is_an_unavailable_worker() -> None:
     async def answer(request: RawRequest, worker: RawWorker) -> None:
         worker.ack()
         _, writer = await request.connect()
@@ -506,7 +506,7 @@ def test_a_prologue_error_raises_what_it_names() -> None:
     async def scenario() -> None:
         async with calling(RawWorker(answer)) as client:
             error = await failure_of(client, {})
-            assert type(error) is Unknown
+            assert type(error) is WorkerUnavailable
             assert error.message == "engine is not loaded"
 
     run(scenario())

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+import math
+from collections import OrderedDict
 from typing import Protocol
 
 __all__ = ["Admission", "WorkCounts"]
@@ -50,15 +51,18 @@ class Admission:
         places: Requests handled at a time.
         queue: Requests that may wait.
         counts: Told of what happens.
+        most: Requests that may be there at a time, whatever places and queue say.
     """
 
-    def __init__(self, places: int, queue: int, counts: WorkCounts) -> None:
+    def __init__(
+        self, places: int, queue: int, counts: WorkCounts, *, most: float = math.inf
+    ) -> None:
         self._places = places
-        self._limit = places + queue
+        self._limit = min(places + queue, most)
         self._counts = counts
         self._running = 0
         self._admitted = 0
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._waiting: OrderedDict[asyncio.Future[None], None] = OrderedDict()
         counts.pool_capacity = places
         counts.queue_capacity = queue
 
@@ -87,7 +91,7 @@ class Admission:
         loop = asyncio.get_running_loop()
         began = loop.time()
         turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
+        self._waiting[turn] = None
         self._counts.queued()
         try:
             await turn
@@ -96,7 +100,7 @@ class Admission:
                 self._running -= 1  # it was our turn: the next one's now
                 self._next()
             else:
-                self._waiting.remove(turn)
+                self._waiting.pop(turn, None)
             raise
         finally:
             self._counts.unqueued()
@@ -111,7 +115,7 @@ class Admission:
 
     def _next(self) -> None:
         while self._waiting and self._running < self._places:
-            turn = self._waiting.popleft()
+            turn, _ = self._waiting.popitem(last=False)
             if not turn.done():
                 self._running += 1  # kept until it runs, so that nobody slips in
                 turn.set_result(None)

@@ -17,7 +17,13 @@ from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, InvalidArgument
 from muster.wire.address import bind_and_advertise, format_authority
 from muster.wire.context import Context
-from muster.wire.control import Codec, FrameDecoder, encode_body, encode_control
+from muster.wire.control import (
+    NOT_ENCODABLE,
+    Codec,
+    FrameDecoder,
+    encode_body,
+    encode_control,
+)
 from muster.wire.frames import encode_two_part
 from muster.wire.local import LocalSender
 from muster.wire.targets import LoopbackTarget, NatsTarget, Target, TcpTarget
@@ -126,7 +132,7 @@ class Caller:
                 subject=subject,
                 metadata=context.metadata,
             )
-        except _NOT_ENCODABLE as error:
+        except NOT_ENCODABLE as error:
             raise InvalidArgument(f"the request's metadata cannot be encoded: {error}") from error
 
     def _headers(self, target: Target, context: Context) -> bytes:
@@ -135,7 +141,7 @@ class Caller:
         headers["x-frontend-send-ts-ns"] = str(time.time_ns())
         try:
             return msgspec.json.encode(headers)
-        except _NOT_ENCODABLE as error:
+        except NOT_ENCODABLE as error:
             raise InvalidArgument(f"the request's id cannot be encoded: {error}") from error
 
     async def close(self) -> None:
@@ -146,11 +152,8 @@ class Caller:
         self._sweep.close()
 
 
-_NOT_ENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
-
-
 def _encoded(request: Any, codec: Codec) -> bytes:
     try:
         return encode_body(request, codec)
-    except _NOT_ENCODABLE as error:
+    except NOT_ENCODABLE as error:
         raise InvalidArgument(f"the request cannot be encoded: {error}") from error

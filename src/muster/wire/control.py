@@ -11,8 +11,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from muster.errors import ProtocolError
-from muster.wire.errors import WireError
+from muster.errors import MusterError, ProtocolError
+from muster.wire.errors import WireError, exception_from
 from muster.wire.frames import TwoPart, encode_two_part
 
 __all__ = [
@@ -20,6 +20,8 @@ __all__ = [
     "ACK_UNAVAILABLE",
     "ITEM_ENCODERS",
     "KILL",
+    "NOT_DECODABLE",
+    "NOT_ENCODABLE",
     "SENTINEL",
     "STOP",
     "Annotated",
@@ -51,6 +53,12 @@ KILL = b'"kill"'
 """Header by which a caller tells the worker to drop the request."""
 ACK_UNAVAILABLE = "Server unavailable: "
 ACK_OVERLOADED = "Server overloaded: worker at capacity"
+
+NOT_ENCODABLE = (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError)
+"""What encoding a value raises that has no encoding: of no known type, a text with lone surrogates,
+a number of more than 64 bits, nested too deeply."""
+NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What decoding raises; the last one for what is nested too deeply."""
 
 
 class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -169,7 +177,7 @@ def read_control(message: TwoPart) -> tuple[ControlMessage, StreamInfo]:
     try:
         control = _control_decoder.decode(message.header)
         info = _info_decoder.decode(control.connection_info.info)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODABLE as error:
         raise ProtocolError(f"bad control header: {error}") from error
     if control.payload_codec not in ("msgpack", "json"):
         raise ProtocolError(f"unknown payload_codec {control.payload_codec!r}")
@@ -192,7 +200,7 @@ def read_handshake(message: TwoPart) -> str:
     """
     try:
         return _handshake_decoder.decode(message.header).subject
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODABLE as error:
         raise ProtocolError(f"bad handshake: {error}") from error
 
 
@@ -210,25 +218,25 @@ _PROLOGUE_OK = encode_two_part(b'{"error":null}', b"")
 def read_prologue(message: TwoPart) -> WireError | None:
     """The failure a prologue reports, or ``None``.
 
+    Text alone, as of processes older than typed errors, is an unavailable worker, as for the peer.
+
     Raises:
         ProtocolError: If the message is not a prologue.
     """
     try:
         prologue = _prologue_decoder.decode(message.header)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODABLE as error:
         raise ProtocolError(f"bad prologue: {error}") from error
     if prologue.error is None:
         return None
-    return prologue.typed_error or WireError(
-        error_type={"Backend": "Unknown"}, message=prologue.error
-    )
+    return prologue.typed_error or WireError(error_type="Unavailable", message=prologue.error)
 
 
 def encode_body(value: Any, codec: Codec) -> bytes:
     """A request's body.
 
     Raises:
-        TypeError: If a value in it has no encoding.
+        Exception: One of ``NOT_ENCODABLE``, if a value in it has no encoding.
     """
     return msgspec.msgpack.encode(value) if codec == "msgpack" else msgspec.json.encode(value)
 
@@ -241,7 +249,7 @@ def decode_body(body: bytes, codec: Codec) -> Any:
     """
     try:
         return msgspec.msgpack.decode(body) if codec == "msgpack" else msgspec.json.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except NOT_DECODABLE as error:
         raise ProtocolError(f"the request's body is not {codec}: {error}") from error
 
 
@@ -252,9 +260,10 @@ class ItemEncoder:
     changes and is encoded once here.
     """
 
-    __slots__ = ("_after", "_before", "_encode", "_fixed", "final")
+    __slots__ = ("_after", "_before", "_codec", "_encode", "_fixed", "final")
 
     def __init__(self, codec: Codec) -> None:
+        self._codec = codec
         self._encode: Callable[[Any], bytes]
         if codec == "msgpack":
             self._encode = msgspec.msgpack.Encoder().encode
@@ -274,16 +283,31 @@ class ItemEncoder:
         """The message that carries ``value``.
 
         Raises:
-            TypeError: If ``value`` has no encoding.
+            Unknown: If ``value`` has no encoding: for the client a failure of the engine, as of a
+                worker of the peer, not of its request.
         """
-        body = self._encode(value)
+        try:
+            body = self._encode(value)
+        except NOT_ENCODABLE as error:
+            raise _unsendable(self._codec, error) from error
         length = (self._fixed + len(body)).to_bytes(8, "big")
         return b"".join((_EMPTY_HEADER, length, _NO_CHECKSUM, self._before, body, self._after))
 
     def failure(self, error: WireError) -> bytes:
         """The message that reports a failure."""
         item = {"event": "error", "error": error}
-        return encode_two_part(b"", self._encode({"data": item, "complete_final": False}))
+        try:
+            body = self._encode({"data": item, "complete_final": False})
+        except NOT_ENCODABLE as reason:
+            failure = _unsendable(self._codec, reason).failure
+            return self.failure(failure)
+        return encode_two_part(b"", body)
+
+
+def _unsendable(codec: Codec, error: Exception) -> MusterError:
+    text = f"what the handler gave has no encoding as {codec}: {type(error).__name__}: {error}"
+    message = text.encode("utf-8", "backslashreplace").decode()
+    return exception_from(WireError(error_type="Unknown", message=message, diagnostic=message))
 
 
 _EMPTY_HEADER = bytes(8)
@@ -307,5 +331,5 @@ class FrameDecoder(Generic[T]):
         self.json: Callable[[bytes], ItemFrame[T]] = msgspec.json.Decoder(frame).decode
 
     def of(self, codec: Codec) -> Callable[[bytes], ItemFrame[T]]:
-        """The decoding function of a codec; it raises ``msgspec.DecodeError``."""
+        """The decoding function of a codec; it raises one of ``NOT_DECODABLE``."""
         return self.msgpack if codec == "msgpack" else self.json

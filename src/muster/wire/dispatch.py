@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Protocol
@@ -19,6 +20,7 @@ import msgspec
 
 from muster.config.settings import RequestPlaneSettings
 from muster.errors import MusterError, ProtocolError
+from muster.limits import connection_budget
 from muster.log import facts, set_request
 from muster.tasks import TaskOwner
 from muster.wire.admission import Admission, WorkCounts
@@ -27,6 +29,7 @@ from muster.wire.control import (
     ACK_OVERLOADED,
     ACK_UNAVAILABLE,
     ITEM_ENCODERS,
+    NOT_DECODABLE,
     Codec,
     ControlMessage,
     ItemEncoder,
@@ -102,7 +105,9 @@ class Dispatcher:
     ) -> None:
         self._settings = settings
         self._connect_back = connect_back
-        self._admission = Admission(settings.request_limit, settings.queue_limit, counts)
+        # Each request has a connection of its own for its response.
+        most = math.inf if settings.plane == "loopback" else connection_budget()
+        self._admission = Admission(settings.request_limit, settings.queue_limit, counts, most=most)
         self._served: dict[bytes, _Served] = {}
 
     def add(self, path: str, handler: Handler, observer: Observer) -> None:
@@ -197,6 +202,9 @@ class Dispatcher:
                 return await run.to_the_end(request)
             finally:
                 self._admission.give_place_back()
+        except BaseException:
+            responder.close()
+            raise
         finally:
             served.observer.responded(responder.sent_bytes)
 
@@ -233,7 +241,7 @@ def _tell_transit(headers: bytes, observer: Observer) -> None:
     """How long the request was under way; senders that say nonsense say nothing."""
     try:
         sent_ns = int(_sent(headers).at_ns)
-    except (msgspec.DecodeError, UnicodeDecodeError, ValueError):
+    except (*NOT_DECODABLE, ValueError):
         return
     observer.transit((time.time_ns() - sent_ns) / 1e9)
 

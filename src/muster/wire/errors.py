@@ -97,7 +97,7 @@ def exception_from(error: WireError) -> errors.MusterError:
     text = settled.diagnostic or settled.message or settled.reason or ""
     made: errors.MusterError | None = None
     if isinstance(settled.error_type, str) and kind is not INVALID and text.startswith("{"):
-        with contextlib.suppress(msgspec.DecodeError):
+        with contextlib.suppress(msgspec.DecodeError, RecursionError):
             told = _http_message(text)
             made = errors.HttpError(told.code, told.message)
     if made is None:

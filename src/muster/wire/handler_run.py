@@ -52,13 +52,16 @@ class HandlerRun:
     """One request's handler, in the task that makes this object.
 
     A caller's kill, and the loss of its connection, cancel the handler. A caller's stop is the
-    handler's to heed; one that goes on for longer than the setting allows is cancelled too.
+    handler's to heed; one that goes on for longer than the setting allows is cancelled too. A
+    handler that swallows its cancellation is closed at its next item. Whoever runs this closes the
+    responder if it raises.
     """
 
     __slots__ = (
         "_context",
         "_grace",
         "_handler",
+        "_killed",
         "_observer",
         "_responder",
         "_settings",
@@ -81,6 +84,7 @@ class HandlerRun:
         self._settings = settings
         self._grace: asyncio.TimerHandle | None = None
         self._told = False
+        self._killed = False
         self._task = asyncio.current_task()
         context.listen(self._stopped)
 
@@ -90,9 +94,9 @@ class HandlerRun:
             await admission.take_place()
         except asyncio.CancelledError:
             self._end()
-            self._responder.close()
             if not self._context.is_killed():
                 raise  # the process is shutting down
+            self._responder.close()
             return False
         return True
 
@@ -104,11 +108,13 @@ class HandlerRun:
         except asyncio.CancelledError as error:
             if self._task is not None and not self._task.cancelling():
                 return self._failed(error)  # the handler's own: what it awaited was cancelled
-            responder.close()
             if not context.is_killed():
                 raise  # the process is shutting down
+            responder.close()
             return None
-        except Exception as error:  # noqa: BLE001 - a handler may raise anything
+        except (SystemExit, KeyboardInterrupt):
+            raise  # they end the loop
+        except BaseException as error:  # noqa: BLE001 - a handler may raise anything
             return self._failed(error)
         finally:
             self._end()
@@ -133,6 +139,7 @@ class HandlerRun:
             self._told = True
             self._observer.cancelled()
         if self._context.is_killed():
+            self._killed = True
             if self._task is not None:
                 self._task.cancel()
         elif self._grace is None:
@@ -154,6 +161,8 @@ class HandlerRun:
         begun = False
         try:
             async for item in items:
+                if self._killed:
+                    raise asyncio.CancelledError  # the handler has swallowed its own
                 send(item)
                 if not begun:
                     begun = True

@@ -164,9 +164,18 @@ class _End(asyncio.Transport):
         if self._lost or not self._reading:
             return
         if self._in.parts and not self._closing:
-            self._protocol.data_received(self._in.read())
+            try:
+                self._protocol.data_received(self._in.read())
+            except Exception as error:  # noqa: BLE001 - as the loop does with a socket's protocol
+                self._fail(error)
         if self._in.closed and not self._in.parts:
             self._close(discard=True)
+
+    def _fail(self, error: Exception) -> None:
+        message = "Fatal error: protocol.data_received() call failed."
+        told = {"message": message, "exception": error, "protocol": self._protocol}
+        self._loop.call_exception_handler(told)
+        self.abort()
 
     def _room(self) -> None:
         if self._full and not self._lost:

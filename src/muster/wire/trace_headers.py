@@ -71,7 +71,7 @@ def context_from_headers(
 def _read(text: bytes) -> Mapping[str, str]:
     try:
         return _decode(text)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return {}
 
 

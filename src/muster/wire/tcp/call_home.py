@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import os
 from collections.abc import Callable
 from itertools import count
 from typing import Any, TypeVar, cast
 
 from muster.config.settings import RequestPlaneSettings
-from muster.errors import CannotConnect, Disconnected, ProtocolError
+from muster.errors import CannotConnect, Disconnected, ProtocolError, TransportError
+from muster.errors.error_class import ErrorClass
+from muster.limits import connection_budget
 from muster.wire.control import ItemFrame, read_handshake
 from muster.wire.frames import TwoPart, TwoPartReader
 from muster.wire.loopback import LoopbackListener
 from muster.wire.tcp.response_stream import ResponseStream
 from muster.wire.tcp.sweep import Sweep
-from muster.wire.tcp.tls import ServerTls
+from muster.wire.tcp.tls import ServerTls, is_tls_record
 
 __all__ = ["CallHome"]
 
@@ -49,6 +52,7 @@ class _HomeConnection(asyncio.Protocol):
         messages = self._reader.feed(data)
         if self._stream is None:
             if not messages:
+                self._home.looks_wrong(data)
                 return self._check_framing()
             stream = self._home.claim(messages[0])
             if stream is None:
@@ -99,6 +103,8 @@ class CallHome:
         self._tls = tls
         self._loopback: LoopbackListener | None = None
         self.address = ""
+        self.advice = _ADVICE if tls is None else _ADVICE_TLS
+        self._most = math.inf
         self.loop: asyncio.AbstractEventLoop
         self.now: Callable[[], float]
         self._server: asyncio.Server | None = None
@@ -114,6 +120,7 @@ class CallHome:
             CannotConnect: If the address or port cannot be used.
         """
         self._begin()
+        self._most = connection_budget()
         port = self.settings.response_port or 0
         tls = {} if self._tls is None else self._tls.options()
         try:
@@ -137,7 +144,13 @@ class CallHome:
         self.now = self.loop.time
 
     def open(self, peer: str, decode: Callable[[bytes], ItemFrame[T]]) -> ResponseStream[T]:
-        """A new stream, registered under a subject of its own."""
+        """A new stream, registered under a subject of its own.
+
+        Raises:
+            TransportError: There are as many responses as this process may have connections.
+        """
+        if len(self._streams) + len(self._connections) >= self._most:
+            raise _too_many(self._most)
         subject = f"{self._prefix}{next(self._numbers):012x}"
         stream = ResponseStream(self, subject, peer, decode)
         self._streams[subject] = stream
@@ -152,6 +165,12 @@ class CallHome:
             logger.warning("a connection for responses was refused: %s", error)
             return None
         return stream
+
+    def looks_wrong(self, data: bytes) -> None:
+        """Remember if a connection begins as TLS does where we listen without."""
+        if is_tls_record(data):
+            self.advice = _ADVICE_PLAIN
+            logger.warning("a worker connected back with TLS; this process listens without")
 
     def release(self, stream: ResponseStream[Any]) -> None:
         """Forget a stream that has ended."""
@@ -179,6 +198,29 @@ class CallHome:
             stream.fail(Disconnected("this process is shutting down"))
         for connection in [*self._connections]:
             connection.transport.abort()
+
+
+_ADVICE = (
+    "the worker must be able to reach that address; DYN_TCP_RESPONSE_STREAM_HOST sets it; if it "
+    "connects with TLS only, this process must listen with TLS: DYN_TCP_TLS_CERT_PATH"
+)
+_ADVICE_TLS = (
+    "the worker must be able to reach that address (DYN_TCP_RESPONSE_STREAM_HOST sets it), with TLS, "
+    "and trust our certificate: DYN_TCP_TLS_CA_CERT_PATH there"
+)
+_ADVICE_PLAIN = (
+    "a worker connected back with TLS, and this process listens without: DYN_TCP_TLS_CERT_PATH and "
+    "DYN_TCP_TLS_KEY_PATH turn it on"
+)
+
+
+def _too_many(most: float) -> TransportError:
+    error = TransportError(
+        f"{most:g} responses are under way, as many as this process may have connections",
+        hint="ulimit -n sets how many files and connections a process may have open",
+    )
+    error.error_class = ErrorClass.CAPACITY_EXHAUSTED
+    return error
 
 
 def _subject_prefix() -> str:

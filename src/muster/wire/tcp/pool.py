@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import ssl
 from collections import deque
 from typing import Any, cast
 
@@ -16,7 +17,7 @@ from muster.errors import CannotConnect, ConnectionTimeout, Disconnected, Muster
 from muster.tasks import TaskOwner
 from muster.wire.frames import AckReader
 from muster.wire.tcp.response_stream import ResponseStream
-from muster.wire.tcp.tls import ClientTls
+from muster.wire.tcp.tls import CERTIFICATE_WANTED, TLS_WANTED, ClientTls, is_tls_record
 
 __all__ = ["ConnectionPool"]
 
@@ -27,8 +28,10 @@ _SATURATED = 64
 class _RequestConnection(asyncio.Protocol):
     """A connection to one worker."""
 
-    def __init__(self, peer: str, ack_limit: int) -> None:
+    def __init__(self, peer: str, ack_limit: int, *, secure: bool) -> None:
         self._peer = peer
+        self._secure = secure
+        self._heard = False
         self._acks = AckReader(ack_limit)
         self._waiting: deque[ResponseStream[Any]] = deque()
         self._out: list[bytes] = []
@@ -57,6 +60,11 @@ class _RequestConnection(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
+        if not self._heard:
+            self._heard = True
+            if is_tls_record(data) and not self._secure:
+                self._lose(CannotConnect(f"{self._peer} speaks TLS", hint=TLS_WANTED))
+                return
         for text in self._acks.feed(data):
             if not self._waiting:
                 self._lose(Disconnected(f"{self._peer} acknowledged a request nobody sent"))
@@ -67,14 +75,26 @@ class _RequestConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         detail = f": {exc}" if exc else ""
-        self._lose(Disconnected(f"connection to {self._peer} lost{detail}"))
+        if isinstance(exc, ssl.SSLError):
+            self._lose(
+                CannotConnect(f"{self._peer} broke off TLS{detail}", hint=CERTIFICATE_WANTED)
+            )
+        elif self._heard:
+            self._lose(Disconnected(f"connection to {self._peer} lost{detail}"))
+        else:
+            how = "with TLS" if self._secure else "without TLS"
+            message = (
+                f"{self._peer}, connected to {how}, closed before it answered anything{detail}"
+            )
+            hint = CERTIFICATE_WANTED if self._secure else TLS_WANTED
+            self._lose(CannotConnect(message, hint=hint))
 
     def _lose(self, error: MusterError) -> None:
         self.closed = True
         self.transport.abort()
         waiting, self._waiting = self._waiting, deque()
         for stream in waiting:
-            stream.fail(error)
+            stream.unacknowledged(error)
 
 
 class _Host:
@@ -100,6 +120,7 @@ class ConnectionPool:
         self._tls = tls
         self._hosts: dict[tuple[str, int], _Host] = {}
         self._tasks = TaskOwner("connections")
+        self._closed = False
 
     def ready(self, address: tuple[str, int]) -> _RequestConnection | None:
         """A connection that can take a request now, or ``None``: call ``connect``."""
@@ -121,7 +142,10 @@ class ConnectionPool:
         Raises:
             CannotConnect: Nobody listens there, or it cannot be reached.
             ConnectionTimeout: No answer within the limit.
+            Disconnected: The pool is closed, or was while the connection was being opened.
         """
+        if self._closed:
+            raise Disconnected("this process is shutting down")
         host = self._hosts.setdefault(address, _Host())
         host.connections = [c for c in host.connections if not c.closed]
         if host.opening is None:
@@ -145,18 +169,21 @@ class ConnectionPool:
         peer = f"{address[0]}:{address[1]}"
         limit = self._settings.connect_timeout_s
         loop = asyncio.get_running_loop()
+        limits, secure = self._settings, self._tls is not None
         tls = {} if self._tls is None else self._tls.options(address[0])
+        how = " with TLS" if secure else ""
         try:
             async with asyncio.timeout(limit):
                 _, connection = await loop.create_connection(
-                    lambda: _RequestConnection(peer, self._settings.max_message_bytes),
+                    lambda: _RequestConnection(peer, limits.max_message_bytes, secure=secure),
                     *address,
                     **tls,
                 )
         except TimeoutError:
-            return ConnectionTimeout(f"{peer} did not answer within {limit:g} s")
+            return ConnectionTimeout(f"{peer} did not answer{how} within {limit:g} s")
         except (OSError, ValueError, OverflowError) as error:
-            return CannotConnect(f"cannot connect to {peer}: {error}")
+            reason = str(error) or type(error).__name__
+            return CannotConnect(f"cannot connect{how} to {peer}: {reason}")
         finally:
             host.opening = None
         host.connections.append(connection)
@@ -164,6 +191,7 @@ class ConnectionPool:
 
     async def close(self) -> None:
         """Close every connection; requests not yet acknowledged fail."""
+        self._closed = True
         await self._tasks.close()
         for host in self._hosts.values():
             for connection in host.connections:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -18,6 +20,8 @@ from muster.wire.tcp.sweep import Sweep
 from muster.wire.tcp.tls import ClientTls
 
 __all__ = ["Dialer", "Responder"]
+
+logger = logging.getLogger(__name__)
 
 _LINGER_S = 10.0
 """How long a finished response waits for the caller to close first, as the peer's workers do."""
@@ -78,7 +82,7 @@ class Responder(asyncio.Protocol):
         self._out.append(data)
 
     def item(self, value: Any) -> None:
-        """Send a value the handler yielded. Raises ``TypeError`` if it has no encoding."""
+        """Send a value the handler yielded. Raises ``Unknown`` if it has no encoding."""
         data = self._encoder.item(value)
         if not self._out:
             self._loop.call_soon(self._flush)
@@ -147,6 +151,8 @@ class Responder(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if isinstance(exc, ssl.SSLError):
+            logger.warning("a caller broke off TLS: %s", exc)
         self._sweep.discard(self)
         self._wake()
         if not self._finished:
@@ -168,6 +174,7 @@ class Dialer:
     def __init__(self, limits: RequestPlaneSettings, tls: ClientTls | None = None) -> None:
         self._limits = limits
         self._tls = tls
+        self._how = "" if tls is None else " with TLS"
         self._sweep = Sweep()
 
     async def connect_back(
@@ -186,9 +193,12 @@ class Dialer:
             async with asyncio.timeout(limit):
                 responder = await self._connect(info.address, make)
         except TimeoutError as error:
-            raise ConnectionTimeout(f"{info.address} did not answer within {limit:g} s") from error
+            message = f"{info.address} did not answer{self._how} within {limit:g} s"
+            raise ConnectionTimeout(message) from error
         except (OSError, ValueError, OverflowError) as error:
-            raise CannotConnect(f"cannot connect back to {info.address!r}: {error}") from error
+            reason = str(error) or type(error).__name__
+            message = f"cannot connect back{self._how} to {info.address!r}: {reason}"
+            raise CannotConnect(message) from error
         responder.write(encode_handshake(info.subject))
         return responder
 

@@ -11,8 +11,6 @@ import enum
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
-import msgspec
-
 from muster.config.settings import RequestPlaneSettings
 from muster.errors import (
     ConnectionTimeout,
@@ -28,6 +26,7 @@ from muster.wire.control import (
     ACK_OVERLOADED,
     ACK_UNAVAILABLE,
     KILL,
+    NOT_DECODABLE,
     SENTINEL,
     STOP,
     Annotated,
@@ -62,6 +61,7 @@ class Home(Protocol):
 
     settings: RequestPlaneSettings
     address: str
+    advice: str
     loop: asyncio.AbstractEventLoop
     now: Callable[[], float]
 
@@ -226,6 +226,14 @@ class ResponseStream(Generic[T]):
         """End the stream with ``error``; a no-op once it has ended."""
         self._end(error)
 
+    def unacknowledged(self, error: MusterError) -> None:
+        """The connection the request went by is lost, and its acknowledgement with it.
+
+        Ends the stream, unless the worker has connected back: then it has the request.
+        """
+        if self.phase is Phase.ACK:
+            self._end(error)
+
     def connected(self, connection: HomeConnection) -> None:
         """The worker has connected back."""
         self._connection = connection
@@ -246,8 +254,7 @@ class ResponseStream(Generic[T]):
             Phase.CALL_HOME: ConnectionTimeout(
                 f"{self.peer} accepted the request but did not connect back to "
                 f"{self._home.address} within {limits.call_home_timeout_s:g} s",
-                hint="the worker must be able to reach that address; "
-                "DYN_TCP_RESPONSE_STREAM_HOST sets it",
+                hint=self._home.advice,
             ),
             Phase.PROLOGUE: ResponseTimeout(
                 f"{self.peer} connected back but did not start the response within "
@@ -273,7 +280,7 @@ class ResponseStream(Generic[T]):
         except ProtocolError as error:
             self._end(error)
             return
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except NOT_DECODABLE as error:
             self._end(ProtocolError(f"an item from {self.peer} cannot be read: {error}"))
             return
         self.deadline = self._home.now() + self._home.settings.idle_timeout_s

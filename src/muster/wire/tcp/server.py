@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import cast
 
 from muster.config.settings import RequestPlaneSettings
@@ -10,9 +11,11 @@ from muster.errors import ConfigError
 from muster.wire.address import Addresses, format_authority
 from muster.wire.dispatch import Dispatcher
 from muster.wire.frames import RequestReader, encode_ack
-from muster.wire.tcp.tls import ServerTls
+from muster.wire.tcp.tls import ServerTls, is_tls_record
 
 __all__ = ["TcpServer"]
+
+logger = logging.getLogger(__name__)
 
 _BACKLOG = 4096
 
@@ -23,6 +26,7 @@ class _Connection(asyncio.Protocol):
     def __init__(self, server: TcpServer) -> None:
         self._server = server
         self._reader = RequestReader(server.max_message_bytes)
+        self._heard = False
         self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -33,6 +37,12 @@ class _Connection(asyncio.Protocol):
         self._server.connections.discard(self)
 
     def data_received(self, data: bytes) -> None:
+        if not self._heard:
+            self._heard = True
+            if is_tls_record(data):
+                logger.warning("closed a connection: a caller speaks TLS, this process does not")
+                self._transport.close()
+                return
         accept = self._server.dispatcher.accept
         acks = [
             encode_ack(accept(frame.path, frame.headers, frame.payload))

@@ -9,7 +9,31 @@ from typing import Any
 from muster.config.settings import RequestTlsSettings
 from muster.errors import ConfigError
 
-__all__ = ["ClientTls", "ServerTls", "client_tls", "server_tls"]
+__all__ = [
+    "CERTIFICATE_WANTED",
+    "TLS_WANTED",
+    "ClientTls",
+    "ServerTls",
+    "client_tls",
+    "is_tls_record",
+    "server_tls",
+]
+
+TLS_WANTED = "if it listens with TLS, DYN_TCP_TLS_CA_CERT_PATH must name its authorities here"
+CERTIFICATE_WANTED = (
+    "it may want a certificate of those who connect: DYN_TCP_TLS_CLIENT_CERT_PATH; it may not speak "
+    "TLS at all"
+)
+
+_ALERT_OR_HANDSHAKE = b"\x15\x16"
+
+
+def is_tls_record(data: bytes) -> bool:
+    """Whether ``data`` begins as what TLS sends first, in one direction or the other.
+
+    Read as messages of the request plane these bytes are lengths that nothing has.
+    """
+    return len(data) > 1 and data[0] in _ALERT_OR_HANDSHAKE and data[1] == 3
 
 
 class ServerTls:
