@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from muster.discovery.memory import MemoryRegistry
+from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.errors import CardError, InvalidArgument, MusterError, StreamIncomplete, Unknown
 from muster.model.publish.fetch_model import fetch_model
 from muster.runtime import (
@@ -20,8 +20,9 @@ from muster.runtime import (
     dynamo_endpoint,
     serve_unary_endpoint,
 )
+from muster.testing.fragile import FragileDiscovery
 from muster.testing.loops import run
-from muster.testing.runtimes import runtime_in
+from muster.testing.runtimes import loopback_settings, runtime_in
 
 
 async def echo(request: Any) -> AsyncIterator[Any]:
@@ -156,3 +157,27 @@ def test_a_model_that_is_not_here_is_not_downloaded(
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(CardError, match="neither a directory nor a model in the hub cache"):
         run(fetch_model("acme/none", ignore_weights=True))
+
+
+def test_a_serve_that_is_cancelled_while_it_registers_leaves_nothing() -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        fragile = FragileDiscovery(MemoryDiscovery(registry))
+        fragile.hanging.set()
+        runtime = DistributedRuntime(
+            settings=loopback_settings(), discovery=fragile, handle_signals=False
+        )
+        async with runtime:
+            endpoint = runtime.endpoint("n.c.e")
+            async with asyncio.TaskGroup() as group:
+                serving = group.create_task(runtime.serve(endpoint.id(), echo))
+                await asyncio.sleep(0.05)
+                serving.cancel()
+                await asyncio.sleep(0.05)
+                fragile.let_go()
+            assert serving.cancelled()
+            assert await runtime.discovery.list("v1/instances") == {}
+            await runtime.serve(endpoint.id(), echo)
+            assert len(await runtime.discovery.list("v1/instances")) == 1
+
+    run(scenario())

@@ -21,6 +21,7 @@ from muster.runtime.health import HealthBoard
 from muster.runtime.planes import Planes, RequestServer
 from muster.runtime.request_metrics import EndpointObserver, RequestMetrics
 from muster.runtime.shutdown import attempt
+from muster.tasks import TaskOwner
 from muster.wire.context import Context
 from muster.wire.dispatch import Dispatcher
 from muster.wire.tcp.responder import Dialer
@@ -69,6 +70,7 @@ class Serving:
         self._planes = planes
         self._metrics = metrics
         self._board = board
+        self._tasks = TaskOwner("serving")
         self._lock = asyncio.Lock()
         self._dialer: Dialer | None = None
         self._dispatcher: Dispatcher | None = None
@@ -113,7 +115,7 @@ class Serving:
         probed = self._settings.health.canary and health_check_payload is not None
         self._board.add(endpoint, proven=not probed)
         try:
-            await self.register(endpoint)
+            await self._register_or_not(endpoint)
         except BaseException:
             await self._undo(endpoint, service)
             raise
@@ -123,6 +125,17 @@ class Serving:
             "endpoint serves", extra=facts(endpoint=str(endpoint), instance=f"{instance_id:x}")
         )
         return service
+
+    async def _register_or_not(self, endpoint: EndpointId) -> None:
+        """Register; who is cancelled meanwhile leaves no record behind."""
+        registering = self._tasks.launch(self.register(endpoint), name=f"register {endpoint}")
+        try:
+            await asyncio.shield(registering)
+        except asyncio.CancelledError:
+            await asyncio.wait({registering})
+            if not registering.cancelled() and registering.exception() is None:
+                await attempt("leaving the registry", partial(self._unregister, endpoint))
+            raise
 
     async def _listen(
         self,
@@ -250,6 +263,7 @@ class Serving:
 
     async def close(self) -> None:
         """Close what requests came by; whoever waits for a service to end is told."""
+        await attempt("ending registrations", self._tasks.close)
         for service in self.services.values():
             service.observer.close()
         if self._dispatcher is not None:
