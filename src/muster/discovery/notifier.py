@@ -1,6 +1,6 @@
 """The operating system's word on which files of some directories changed.
 
-A thin shell around watchfiles' Rust part. Its properties, measured with 1.3: it sleeps in steps and
+On Linux that is ``InotifyNotifier``; elsewhere a thin shell around watchfiles' Rust part. Its properties, measured with 1.3: it sleeps in steps and
 reports a burst one step after it began; an ``utime`` is reported like a write; events that arrive
 while it returns for another reason are dropped; a file name that is not UTF-8 breaks it for good; a
 directory that is removed or renamed is watched no more. ``None`` from ``wait`` and ``intact`` are
@@ -9,29 +9,70 @@ how the caller learns that it has to look for itself.
 
 from __future__ import annotations
 
-import threading
+import sys
 from collections.abc import Sequence
+from typing import Protocol
 
 from watchfiles._rust_notify import RustNotify, WatchfilesRustInternalError
 
 from muster.discovery.directory import RecordDirectory
+from muster.discovery.inotify import InotifyNotifier
+from muster.discovery.wake import Wake
 from muster.errors import DiscoveryError
 
-__all__ = ["Notifier"]
+__all__ = ["Notifier", "WatchfilesNotifier", "open_notifier"]
 
 _STEP_MS = 15
 """One step's sleep: a change is known after one to two of them; each costs some 40 us."""
 _DEBOUNCE_MS = 15
 
 
-class Notifier:
+class Notifier(Protocol):
     """Watches some directories, not those in them. For one thread.
+
+    Attributes:
+        paths: The directories.
+    """
+
+    paths: frozenset[str]
+
+    def wait(self, timeout_s: float, wake: Wake) -> set[str] | None:
+        """Wait for changes: paths of files, or of a directory, that may have changed.
+
+        ``None``: look at everything. The time is over, ``wake`` is set, or changes were dropped.
+
+        Raises:
+            DiscoveryError: If the watcher is broken; make a new one.
+        """
+        ...
+
+    def intact(self) -> bool:
+        """Whether the directories watched are still those at their paths."""
+        ...
+
+    def close(self) -> None:
+        """Stop watching."""
+        ...
+
+
+def open_notifier(directories: Sequence[RecordDirectory]) -> Notifier:
+    """Watch these directories by the best means this system has; they are made if missing.
+
+    Raises:
+        DiscoveryError: If one cannot be made or watched (the system limits the number of watchers).
+    """
+    kind = InotifyNotifier if sys.platform == "linux" else WatchfilesNotifier
+    return kind(directories)
+
+
+class WatchfilesNotifier:
+    """Watches some directories by ``watchfiles``; see ``Notifier`` and ``open_notifier``.
 
     Args:
         directories: What to watch; made if missing.
 
     Raises:
-        DiscoveryError: If one cannot be made or watched (the system limits the number of watchers).
+        DiscoveryError: If one cannot be made or watched.
     """
 
     def __init__(self, directories: Sequence[RecordDirectory]) -> None:
@@ -48,7 +89,7 @@ class Notifier:
                 "may be too low",
             ) from error
 
-    def wait(self, timeout_s: float, wake: threading.Event) -> set[str] | None:
+    def wait(self, timeout_s: float, wake: Wake) -> set[str] | None:
         """Wait for changes: paths of files that may have changed.
 
         ``None``: the time is over or ``wake`` is set. Changes at that moment may have been dropped.

@@ -14,8 +14,9 @@ from collections.abc import Iterable
 
 from muster.clock import Clock
 from muster.discovery.base import Staleness
-from muster.discovery.notifier import Notifier
+from muster.discovery.notifier import Notifier, open_notifier
 from muster.discovery.view import BucketView
+from muster.discovery.wake import Wake
 from muster.errors import DiscoveryError
 from muster.log import facts
 
@@ -45,7 +46,7 @@ class ViewWatcher:
         self._next_poll = clock.monotonic() + poll_interval_s
         self.staleness: Staleness | None = None
         self._deaf = False
-        self._wake = threading.Event()
+        self._wake = Wake()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="muster-discovery", daemon=True)
 
@@ -79,9 +80,11 @@ class ViewWatcher:
                 self._drop_notifier(_ERROR_PAUSE_S)
                 self._wake.wait(_ERROR_PAUSE_S)
         self._drop_notifier(0.0)
+        self._wake.close()
 
     def _turn(self) -> None:
         """Wait for one reason to look, and look."""
+        self._wake.open()
         self._wake.clear()
         self._cover()
         due = self._due()
@@ -106,7 +109,7 @@ class ViewWatcher:
         if not wanted or self._notifier or self._clock.monotonic() < self._retry_at:
             return
         try:
-            self._notifier = Notifier([view.directory for view in watched])
+            self._notifier = open_notifier([view.directory for view in watched])
         except DiscoveryError as error:
             self._drop_notifier(self._poll_interval_s)
             if not self._deaf:

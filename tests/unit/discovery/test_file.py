@@ -486,7 +486,7 @@ def test_what_is_no_record_is_ignored_and_named_once_in_the_log(
         run(body())
 
 
-def test_a_file_name_that_breaks_notifications_does_not_stop_the_watch(
+def test_a_file_name_that_is_no_text_does_not_stop_the_watch(
     settings: DiscoverySettings, bucket: Path
 ) -> None:
     async def body() -> None:
@@ -495,7 +495,6 @@ def test_a_file_name_that_breaks_notifications_does_not_stop_the_watch(
             plant(bucket / "one", b"1")
             assert await next_change(watch) == Change("one", b"1")
             (bucket / "\udcff\udcfe").write_bytes(b"{}")
-            await eventually(lambda: a._watcher._notifier is None)
             plant(bucket / "two", b"2")
             assert await next_change(watch) == Change("two", b"2")
             plant(bucket / "three", b"3")
