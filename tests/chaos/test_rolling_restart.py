@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from muster.testing.chaos import Backend, SmallFleet, instance_of
+from muster.testing.chaos import Backend, SmallFleet
 from muster.testing.load import Load
 from muster.testing.site import Site, wait_until
 
@@ -26,12 +26,11 @@ def test_a_rolling_restart_loses_no_request(lasting: Backend, site: Site, model:
     before = fleet.living()
     with Load(fleet.urls, fleet.NAME, lengths=LENGTHS) as load:
         time.sleep(2)
-        for place, old in enumerate([*fleet.workers]):
+        for old in [*fleet.workers]:
             begun = len(load.outcomes)
-            new = fleet.new_worker()
+            fleet.replace(old)
             assert old.stop() == 0
-            wait_until(lambda new=new: instance_of(new), "the new worker serves")
-            fleet.workers[place] = new
+            wait_until(fleet.living, "the new worker serves")
             wait_until(lambda begun=begun: len(load.outcomes) > begun + 50, "the load goes on")
     logger.info("rolling restart on %s: %s", lasting.name, load.summary())
     assert load.failures() == []

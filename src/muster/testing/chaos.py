@@ -104,7 +104,7 @@ def resident_bytes(pid: int) -> int:
 
 def open_files(pid: int) -> int:
     """How many file descriptors a process has open (Linux)."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    return sum(1 for _ in Path(f"/proc/{pid}/fd").iterdir())
 
 
 class SmallFleet:
@@ -157,12 +157,25 @@ class SmallFleet:
         command = ["worker", "--model-path", str(self._model), "--model-name", self.NAME]
         return self._run(f"worker-{self._started}", [*command, *self._options])
 
-    def new_frontend(self, port: int | None = None, home: str | None = None) -> Api:
-        """Start a frontend on this port; returns at once."""
+    def new_frontend(self, port: int | None = None) -> Api:
+        """Start a frontend on this port, its cache empty; returns at once, as ``new_worker``."""
         self._started += 1
         port = port or free_port()
         command = ["frontend", "--http-host", "127.0.0.1", "--http-port", str(port)]
         return Api(self._run(f"frontend-{self._started}", command), port)
+
+    def processes(self) -> list[Process]:
+        """All of them, running or not."""
+        return [*self.workers, *(api.process for api in self.frontends)]
+
+    def replace(self, process: Process) -> None:
+        """Start another in the place of a process; a frontend's listens on the same port."""
+        for place, worker in enumerate(self.workers):
+            if worker is process:
+                self.workers[place] = self.new_worker()
+        for place, api in enumerate(self.frontends):
+            if api.process is process:
+                self.frontends[place] = self.new_frontend(int(api.url.rpartition(":")[2]))
 
     def _run(self, role: str, command: list[str]) -> Process:
         whole = [sys.executable, "-m", "muster.cli.main", *command]
