@@ -27,8 +27,9 @@ _MAX_STATE_MEMBERS = 32
 _NO_TRACE = "0" * 32
 _NO_SPAN = "0" * 16
 _SAMPLED = 0x01
-_KNOWN_FLAGS = 0x03
-"""Sampled, and (level 2 of the standard) that the trace id is random; others must be sent as 0."""
+_KNOWN_FLAGS = _SAMPLED
+"""Others are sent as 0. That the trace id is random (bit 1, level 2 of the standard) is among them:
+1.6.1 takes flags above 2 for a malformed header, and would begin a trace of its own."""
 
 
 class TraceContext(msgspec.Struct, frozen=True, gc=False):
@@ -39,7 +40,7 @@ class TraceContext(msgspec.Struct, frozen=True, gc=False):
         span_id: 16 such digits: the span that works on the request here.
         parent_id: The span that this one came from; ``None`` for the first of a trace, and for one
             that was read from a header.
-        flags: The trace flags, 0 to 3.
+        flags: The trace flags: 1 if the trace is sampled, else 0.
         tracestate: What tracing systems add, as it is sent; empty if there is none.
     """
 
@@ -52,8 +53,7 @@ class TraceContext(msgspec.Struct, frozen=True, gc=False):
     @classmethod
     def start(cls, *, sampled: bool = True) -> TraceContext:
         """The first span of a new trace, with random ids."""
-        flags = _KNOWN_FLAGS if sampled else _KNOWN_FLAGS & ~_SAMPLED
-        return cls(_random_id(16), _random_id(8), None, flags)
+        return cls(_random_id(16), _random_id(8), None, _SAMPLED if sampled else 0)
 
     @classmethod
     def parse(cls, traceparent: str, tracestate: str = "") -> TraceContext | None:

@@ -27,7 +27,7 @@ contexts = st.builds(
     trace_id=ids(32),
     span_id=ids(16),
     parent_id=st.none(),
-    flags=st.integers(0, 3),
+    flags=st.integers(0, 1),
     tracestate=st.sampled_from(["", "a=1", "congo=t61rcWkgMzE,rojo=00f067aa0ba902b7"]),
 )
 
@@ -86,7 +86,15 @@ def test_blanks_around_a_header_do_not_count() -> None:
 def test_flags_nobody_has_defined_are_not_sent_on() -> None:
     trace = TraceContext.parse(PARENT[:-2] + "fe")
     assert trace is not None
-    assert (trace.flags, trace.sampled) == (2, False)
+    assert (trace.flags, trace.sampled) == (0, False)
+
+
+@pytest.mark.parametrize("sampled", [True, False])
+def test_no_flag_is_sent_that_the_peer_takes_for_a_mistake(sampled: bool) -> None:
+    random = TraceContext.parse(PARENT[:-2] + ("03" if sampled else "02"))
+    for trace in (random, TraceContext.start(sampled=sampled)):
+        assert trace is not None
+        assert trace.traceparent.endswith("-01" if sampled else "-00")
 
 
 @given(contexts)
