@@ -48,7 +48,7 @@ def test_lines_of_both_processes_carry_the_clients_trace_and_the_requests_id(
         "x-request-id": "job 17",
     }
 
-    (ours,) = wait_for_lines(frontend.process, "request answered", 1)
+    (ours,) = wait_for_lines(frontend.process, "request ended", 1)
     (theirs,) = wait_for_lines(worker, "the worker has the request", 1)
     assert ours["request_id"] == theirs["request_id"] == request_id
     assert ours["trace_id"] == theirs["trace_id"] == TRACE_ID
@@ -63,7 +63,7 @@ def test_with_json_lines_a_trace_begins_at_the_frontend(site: Site, model: Path)
     ask(frontend, traceparent="00-not-a-trace")
     first, second = seen(worker)
     assert first["trace_id"] != second["trace_id"]
-    answered = wait_for_lines(frontend.process, "request answered", 2)
+    answered = wait_for_lines(frontend.process, "request ended", 2)
     ours = {event["trace_id"]: event["span_id"] for event in answered}
     assert ours == {told["trace_id"]: told["parent_span_id"] for told in (first, second)}
 

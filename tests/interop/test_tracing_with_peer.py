@@ -44,7 +44,7 @@ def test_a_dynamo_worker_has_the_trace_of_a_muster_frontends_request(
     first, second, third = seen(worker)
     assert third["trace_id"] == TRACE_ID
     assert first["trace_id"] == TRACE_ID
-    answered = wait_for_lines(frontend.process, "request answered", 3)
+    answered = wait_for_lines(frontend.process, "request ended", 3)
     for key, told in (("trace_id", "trace_id"), ("request_id", "id")):
         assert [event[key] for event in answered] == [each[told] for each in seen(worker)]
     assert answered[0]["parent_id"] == "00f067aa0ba902b7"

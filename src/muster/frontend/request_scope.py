@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from types import TracebackType
 from typing import Self
 
@@ -10,11 +11,13 @@ from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.request_id import engine_id
-from muster.log import set_request
+from muster.log import facts, set_request
 from muster.runtime import Context
 from muster.trace import TraceContext
 
-__all__ = ["RequestScope", "fail_span"]
+__all__ = ["RequestScope"]
+
+logger = logging.getLogger(__name__)
 
 SPAN = "http-request"
 """Name of the span of a request as a whole; Dynamo's."""
@@ -37,12 +40,13 @@ class RequestScope:
         context: The request as its worker gets it.
     """
 
-    __slots__ = ("_exchange", "_span", "context")
+    __slots__ = ("_exchange", "_failure", "_span", "context")
 
     def __init__(self, exchange: Exchange, *, begin_trace: bool) -> None:
         sender = _sender(exchange)
         given = exchange.header(b"x-request-id")
         self._exchange = exchange
+        self._failure = ""
         self.context = Context(
             engine_id(exchange),
             trace=None if sender is None else sender.child(),
@@ -52,6 +56,10 @@ class RequestScope:
         self._span = self.context.begin_span(SPAN, kind="server", attributes=attributes)
         if begin_trace and self.context.trace is None:
             self.context.trace = TraceContext.start()
+
+    def fail(self, code: str) -> None:
+        """The answer ends with an error after its status has been sent."""
+        self._failure = code
 
     def __enter__(self) -> Self:
         set_request(self.context.id(), self.context.trace)
@@ -63,30 +71,34 @@ class RequestScope:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """End the span with the outcome."""
-        span = self._span
-        if span is None:
+        """Log the outcome, and end the span with it."""
+        span, told = self._span, logger.isEnabledFor(logging.DEBUG)
+        if span is None and not told:
             return
-        status = 200
-        if isinstance(error, MusterError):
-            status = ApiError.from_error(error).status
-        elif error is not None:
-            status = 500
-        if isinstance(error, asyncio.CancelledError):
-            span.set_attribute(OUTCOME, "cancelled")
-        else:
-            span.attributes.setdefault(OUTCOME, "success" if error is None else "error")
+        if self._exchange.finished:
+            error = None  # a client that leaves with its whole answer has cancelled nothing
+        outcome, status = _outcome(error)
+        if self._failure:
+            outcome = "error"
+        if told:
+            own = facts(path=self._exchange.path, outcome=outcome, status=status)
+            logger.debug("request ended", extra=own)
+        if span is not None:
+            span.set_attribute(OUTCOME, outcome)
             span.set_attribute("http.response.status_code", status)
-            if error is not None and status >= 500:
-                span.set_status("error", getattr(error, "code", type(error).__name__))
-        span.end()
+            if self._failure or (status is not None and status >= 500):
+                code = self._failure or getattr(error, "code", type(error).__name__)
+                span.set_status("error", code)
+            span.end()
 
 
-def fail_span(context: Context, code: str) -> None:
-    """The answer ends with an error after its status has been sent."""
-    span = context.current_span()
-    span.set_attribute(OUTCOME, "error")
-    span.set_status("error", code)
+def _outcome(error: BaseException | None) -> tuple[str, int | None]:
+    """The word for it, and the status that was answered, if any was."""
+    if error is None:
+        return "success", 200
+    if isinstance(error, asyncio.CancelledError):
+        return "cancelled", None
+    return "error", ApiError.from_error(error).status if isinstance(error, MusterError) else 500
 
 
 def _sender(exchange: Exchange) -> TraceContext | None:

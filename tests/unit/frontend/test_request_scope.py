@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 
 import pytest
@@ -9,7 +10,7 @@ from muster import log
 from muster.errors import InvalidArgument, MusterError, WorkerUnavailable
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.request_id import response_id
-from muster.frontend.request_scope import RequestScope, fail_span
+from muster.frontend.request_scope import RequestScope
 from muster.wire.span import SpanProxy, set_sink
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -103,12 +104,10 @@ def test_lines_written_inside_carry_id_and_trace() -> None:
 def test_a_span_ends_with_how_it_went(
     spans: Spans, error: Exception | None, outcome: str, code: int, status: str | None
 ) -> None:
-    try:
-        with RequestScope(exchange(), begin_trace=False) as scope:
-            if error is not None:
-                raise error
-    except (MusterError, ZeroDivisionError) as raised:
-        assert raised is error
+    scope = RequestScope(exchange(), begin_trace=False)
+    with contextlib.suppress(MusterError, ZeroDivisionError), scope:
+        if error is not None:
+            raise error
     (span,) = spans.ended
     assert (span.name, span.kind, span.status) == ("http-request", "server", status)
     assert span.trace == scope.context.trace
@@ -118,6 +117,18 @@ def test_a_span_ends_with_how_it_went(
         "request.outcome": outcome,
         "http.response.status_code": code,
     }
+
+
+def test_a_client_that_leaves_with_its_whole_answer_has_cancelled_nothing(spans: Spans) -> None:
+    answered = exchange()
+    answered.finished = True
+    with (
+        pytest.raises(asyncio.CancelledError),
+        RequestScope(answered, begin_trace=False),
+    ):
+        raise asyncio.CancelledError
+    (span,) = spans.ended
+    assert span.attributes["request.outcome"] == "success"
 
 
 def test_a_client_that_left_is_no_error(spans: Spans) -> None:
@@ -132,7 +143,7 @@ def test_a_client_that_left_is_no_error(spans: Spans) -> None:
 
 def test_a_stream_that_ends_with_an_error_event_is_one(spans: Spans) -> None:
     with RequestScope(exchange(), begin_trace=False) as scope:
-        fail_span(scope.context, "disconnected")
+        scope.fail("disconnected")
     (span,) = spans.ended
     assert (span.status, span.description) == ("error", "disconnected")
     assert span.attributes["request.outcome"] == "error"

@@ -19,9 +19,9 @@ from muster.frontend.openai.reply import (
 )
 from muster.frontend.openai.requests import GenerationRequest, StreamOptions
 from muster.frontend.prompt_run import PromptRun
+from muster.frontend.request_scope import RequestScope
 from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineRequest
-from muster.runtime import Context
 
 __all__ = ["Api", "Job"]
 
@@ -37,7 +37,7 @@ class Job:
         model: The model.
         runs: One per prompt; their choices are numbered through.
         scoring: Which log probabilities go into the reply.
-        context: The request as engines get it; its id is a UUID.
+        scope: The request as engines get it (its id is a UUID), and how it ends.
         reply_id: Id of the reply.
         created: Seconds since the epoch.
         stream: Whether to stream.
@@ -47,7 +47,7 @@ class Job:
     model: ServedModel
     runs: Sequence[PromptRun]
     scoring: Scoring | None
-    context: Context
+    scope: RequestScope
     reply_id: str
     created: int
     stream: bool

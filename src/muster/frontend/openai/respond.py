@@ -15,7 +15,6 @@ from muster.frontend.metrics import RequestMeter
 from muster.frontend.openai.frames import DONE, Frames, error_frame
 from muster.frontend.openai.job import Api, Job
 from muster.frontend.prompt_run import PromptRun
-from muster.frontend.request_scope import fail_span
 from muster.log import facts
 
 __all__ = ["answer"]
@@ -35,7 +34,7 @@ async def answer(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMete
     """
     try:
         for run in job.runs:
-            await run.start(job.model, job.context)
+            await run.start(job.model, job.scope.context)
         meter.sent(job.prompt_tokens)
         if job.stream:
             await _stream(exchange, job, api, meter)
@@ -59,7 +58,7 @@ async def answer(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMete
 def _fail_stream(exchange: Exchange, job: Job, error: MusterError, meter: RequestMeter) -> None:
     api_error = ApiError.from_error(error)
     meter.fail(api_error.error_type)
-    fail_span(job.context, error.code)
+    job.scope.fail(error.code)
     logger.warning(
         "stream failed",
         extra=facts(x_request_id=exchange.request_id, code=error.code, error=error.message),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -21,12 +20,8 @@ from muster.frontend.request_scope import RequestScope
 from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
-from muster.log import facts
-from muster.runtime import Context
 
 __all__ = ["GenerationRoute"]
-
-logger = logging.getLogger(__name__)
 
 LONG_BODY_BYTES = 8 << 10
 """Requests with a longer body are rendered and tokenized in a thread. Below it, handing the work
@@ -65,9 +60,9 @@ class GenerationRoute(Generic[T]):
             MusterError: What went wrong before anything was sent.
         """
         with RequestScope(exchange, begin_trace=self._begin_traces) as scope:
-            await self._answer(exchange, scope.context)
+            await self._answer(exchange, scope)
 
-    async def _answer(self, exchange: Exchange, context: Context) -> None:
+    async def _answer(self, exchange: Exchange, scope: RequestScope) -> None:
         try:
             request, model = self._read(exchange)
         except ApiError as error:
@@ -75,10 +70,8 @@ class GenerationRoute(Generic[T]):
             raise
         stream = bool(request.stream)
         with self._metrics.start(model.name, self._api.endpoint, stream=stream) as meter:
-            job = await self._prepare(exchange, request, model, context)
+            job = await self._prepare(exchange, request, model, scope)
             await answer(exchange, job, self._api, meter)
-        if logger.isEnabledFor(logging.DEBUG):
-            logger.debug("request answered", extra=facts(model=model.name, path=exchange.path))
 
     def _read(self, exchange: Exchange) -> tuple[T, ServedModel]:
         content_type = exchange.headers.get(b"content-type", b"")
@@ -101,7 +94,7 @@ class GenerationRoute(Generic[T]):
         return request, model
 
     async def _prepare(
-        self, exchange: Exchange, request: T, model: ServedModel, context: Context
+        self, exchange: Exchange, request: T, model: ServedModel, scope: RequestScope
     ) -> Job:
         api = self._api
         if len(exchange.body) > LONG_BODY_BYTES:
@@ -117,8 +110,8 @@ class GenerationRoute(Generic[T]):
             model=model,
             runs=_runs(model, requests, request.n or 1),
             scoring=scoring,
-            context=context,
-            reply_id=api.id_prefix + context.id(),
+            scope=scope,
+            reply_id=api.id_prefix + scope.context.id(),
             created=int(time.time()),
             stream=bool(request.stream),
             options=request.stream_options,
