@@ -1,101 +1,152 @@
-"""The request plane, Python to Python, beside the peer's bindings: requests/s, items/s, latency.
+"""The request plane, Python to Python, beside the peer's bindings and grpcio's asyncio.
 
-One server and one client process each, on loopback, rounds interleaved; figures are medians. The
-peer's two scripts come with its installer; ours do the same, loop for loop.
+One worker and one caller process each, on loopback and uvloop, with the same payloads in msgpack and
+the same load (``rpc_load.py``): requests for one item at 32 in flight, one after the other, and
+eight long streams at once: of a handler that never waits (its items can be sent in batches), and of
+one that gives the loop a turn before each item (``turn_items_per_s``), as an engine does. Rounds are interleaved; figures are medians. CPU times are the caller's
+and the worker's together. Over NATS a server of its own stands between them, whose CPU time does
+not count.
 
-    python benchmarks/request_plane.py --peer DIR --shared ../shared [--rounds 5]
+What a machine has not got, and what fails, is in ``left_out`` with its reason: nats-server, and
+grpcio, which goes into a temporary environment.
+
+    python benchmarks/request_plane.py --peer DIR --shared ../shared [--rounds 5] [--grpc DIR]
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
-import os
-import platform
-import re
-import signal
-import statistics
 import subprocess
 import sys
 import tempfile
+import venv
 from pathlib import Path
+from typing import NamedTuple
 
-HERE = Path(__file__).parent
-LINE = re.compile(r"n=(\d+) conc=(\d+): (\d+) req/s (\d+) items/s +(\d+) us")
+from servers import nats, nats_missing
+from summary import report
+from systems import process
+
+HERE = Path(__file__).resolve().parent
+RATIOS = {
+    "muster": "peer",
+    "muster_nats": "peer_nats",
+    "grpcio": "peer",
+}
+_RUN_S = 120.0
 
 
-def measure(python: str, server: Path, client: Path) -> dict[str, float]:
-    """One round: start a server, run the client, stop the server."""
+class Side(NamedTuple):
+    """How to run one system: its Python, its script, and environment on top."""
+
+    python: str
+    script: str
+    extra: dict[str, str]
+
+
+def measure(side: Side) -> dict[str, float]:
+    """One round: start a worker, run the caller, stop the worker.
+
+    Raises:
+        RuntimeError: The caller failed; says what it wrote last.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("DYN_", "MUSTER_"))}
-        environment = kept | {
-            "HOME": scratch,
-            "DYN_DISCOVERY_BACKEND": "file",
-            "DYN_FILE_KV": f"{scratch}/registry",
-            "DYN_REQUEST_PLANE": "tcp",
-            "DYN_EVENT_PLANE": "zmq",
-            "DYN_TCP_RPC_HOST": "127.0.0.1",
+        root = Path(scratch)
+        extra = {
             "DYN_TCP_RESPONSE_STREAM_HOST": "127.0.0.1",
             "DYN_LOG": "error",
+            "BENCH_PORT_FILE": str(root / "port"),
+            **side.extra,
         }
-        serving = subprocess.Popen([python, str(server)], env=environment)
-        try:
-            text = subprocess.run(
-                [python, str(client)], env=environment, check=True, capture_output=True, text=True,
-                timeout=120,
-            ).stdout  # fmt: skip
-        finally:
-            serving.send_signal(signal.SIGTERM)
-            try:
-                serving.wait(10)
-            except subprocess.TimeoutExpired:
-                serving.kill()
-    rows = {
-        (int(n), int(conc)): (float(req), float(items), float(us))
-        for n, conc, req, items, us in LINE.findall(text)
-    }
-    return {
-        "requests_per_s": rows[1, 32][0],
-        "items_per_s": rows[128, 32][1],
-        "latency_us": rows[1, 1][2],
-    }
+        command = [side.python, str(HERE / side.script)]
+        with process([*command, "worker"], root, "worker", extra, None) as worker:
+            extra["BENCH_WORKER"] = str(worker.pid)
+            with (
+                process([*command, "caller"], root, "caller", extra, None) as caller,
+                contextlib.suppress(subprocess.TimeoutExpired),
+            ):
+                caller.wait(_RUN_S)
+        for line in (root / "caller.log").read_text().splitlines():
+            if line.startswith('{"requests_per_s"'):
+                return dict(json.loads(line))
+        wrote = "; ".join(
+            (root / f"{role}.log").read_text().strip()[-300:] for role in ("caller", "worker")
+        )
+        raise RuntimeError(f"no figures: {wrote}")
+
+
+def grpc_python(directory: Path) -> str:
+    """The Python of an environment with grpcio in ``directory``; made unless it is there.
+
+    Raises:
+        RuntimeError: It cannot be installed.
+    """
+    python = directory / "bin" / "python"
+    if not python.exists():
+        venv.create(directory, with_pip=True)
+        packages = ("grpcio", "msgspec", "uvloop")
+        install = [str(python), "-m", "pip", "install", "-q", "--disable-pip-version-check"]
+        done = subprocess.run([*install, *packages], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(f"grpcio cannot be installed: {done.stderr.strip()[-300:]}")
+    return str(python)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="virtual environment of the peer")
-    parser.add_argument("--shared", type=Path, required=True, help="directory with peer/")
+    parser.add_argument("--shared", type=Path, help="not needed; as the other benchmarks")
+    parser.add_argument("--grpc", type=Path, help="where to keep the environment with grpcio")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
-    systems = {
-        "muster": (sys.executable, HERE / "rpc_server.py", HERE / "rpc_client.py"),
-        "peer": (
-            str(options.peer / "bin" / "python"),
-            options.shared / "peer" / "rpc_server.py",
-            options.shared / "peer" / "rpc_client.py",
-        ),
+    dynamo = str(options.peer.absolute() / "bin" / "python")
+    sides = {
+        "muster": Side(sys.executable, "rpc_muster.py", {}),
+        "peer": Side(dynamo, "rpc_dynamo.py", {}),
     }
-    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in systems}
-    for number in range(options.rounds):
-        for name, (python, server, client) in systems.items():
-            row = measure(python, server, client)
+    left_out: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        try:
+            scratch = stack.enter_context(tempfile.TemporaryDirectory())
+            python = grpc_python(options.grpc.absolute() if options.grpc else Path(scratch, "grpc"))
+            sides["grpcio"] = Side(python, "rpc_grpc.py", {})
+        except RuntimeError as error:
+            left_out["grpcio"] = str(error)
+        if missing := nats_missing():
+            left_out["nats"] = missing
+        else:
+            over = {"DYN_REQUEST_PLANE": "nats", "NATS_SERVER": stack.enter_context(nats())}
+            sides["muster_nats"] = Side(sys.executable, "rpc_muster.py", over)
+            sides["peer_nats"] = Side(dynamo, "rpc_dynamo.py", over)
+        rounds = run(sides, options.rounds, left_out)
+    print(
+        json.dumps(report("request_plane", rounds, ratios_to=RATIOS, left_out=left_out), indent=1)
+    )
+
+
+def run(
+    sides: dict[str, Side], count: int, left_out: dict[str, str]
+) -> dict[str, list[dict[str, float]]]:
+    """The rounds of every system; one that fails is left out from then on, and forgotten."""
+    rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    for number in range(count):
+        for name, side in sides.items():
+            if name in left_out:
+                continue
+            try:
+                row = measure(side)
+            except RuntimeError as error:
+                if name in ("muster", "peer"):
+                    raise
+                left_out[name] = str(error)
+                rounds[name].clear()
+                continue
             rounds[name].append(row)
-            print(f"round {number + 1} {name}: {row}", file=sys.stderr)
-    medians = {
-        name: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-        for name, rows in rounds.items()
-    }
-    report = {
-        "benchmark": "request_plane",
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "medians": medians,
-        "ratio_muster_to_peer": {
-            key: medians["muster"][key] / medians["peer"][key] for key in medians["muster"]
-        },
-        "rounds": rounds,
-    }
-    print(json.dumps(report, indent=1))
+            shown = ", ".join(f"{key} {value:.0f}" for key, value in row.items())
+            print(f"round {number + 1} {name}: {shown}", file=sys.stderr, flush=True)
+    return rounds
 
 
 if __name__ == "__main__":

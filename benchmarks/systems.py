@@ -80,19 +80,36 @@ def systems(peer: Path, model: Path) -> dict[str, System]:
 
 
 @contextlib.contextmanager
-def running(frontend_of: System, worker_of: System, logs: Path | None = None) -> Iterator[Endpoint]:
-    """Start a frontend and a mock worker (of one system or of two) until the model is listed."""
+def running(
+    frontend_of: System,
+    worker_of: System,
+    logs: Path | None = None,
+    extra: dict[str, str] | None = None,
+) -> Iterator[Endpoint]:
+    """Start a frontend and a mock worker (of one system or of two) until the model is listed.
+
+    Args:
+        frontend_of: Whose frontend.
+        worker_of: Whose worker.
+        logs: Where their logs go instead of a temporary directory.
+        extra: Environment of both on top, or instead.
+    """
+    both = extra or {}
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         port, system_port = free_port(), small_free_port()
         with contextlib.ExitStack() as stack:
             worker = stack.enter_context(
                 process(
-                    worker_of.worker, root, "worker", {"DYN_SYSTEM_PORT": str(system_port)}, logs
+                    worker_of.worker,
+                    root,
+                    "worker",
+                    {"DYN_SYSTEM_PORT": str(system_port), **both},
+                    logs,
                 )
             )
             command = [part.replace("{port}", str(port)) for part in frontend_of.frontend]
-            frontend = stack.enter_context(process(command, root, "frontend", {}, logs))
+            frontend = stack.enter_context(process(command, root, "frontend", both, logs))
             _wait_listed(port, (worker, frontend))
             yield Endpoint(port, frontend, worker)
 
