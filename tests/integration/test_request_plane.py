@@ -16,7 +16,6 @@ import pytest
 from muster.discovery.memory import MemoryRegistry
 from muster.discovery.records import INSTANCES, Instance
 from muster.errors import (
-    Cancelled,
     CannotConnect,
     ConnectionTimeout,
     Disconnected,
@@ -26,7 +25,6 @@ from muster.errors import (
     ProtocolError,
     ResponseTimeout,
     StreamIncomplete,
-    Unknown,
     WorkerUnavailable,
 )
 from muster.runtime import Client, Context, DistributedRuntime
@@ -294,23 +292,6 @@ def test_a_handlers_exception_is_an_error_item_then_a_good_end() -> None:
     run(scenario())
 
 
-def test_a_handlers_own_cancellation_is_an_error_item_not_a_broken_connection() -> None:
-    async def fail(request: Any) -> AsyncIterator[Any]:
-        yield 1
-        lost = asyncio.get_running_loop().create_future()
-        lost.cancel()
-        await lost
-
-    async def scenario() -> None:
-        async with serving(fail) as (_, runtime):
-            client = await runtime.endpoint(ENDPOINT).client()
-            await client.wait_for_instances(timeout=10)
-            assert isinstance(await failure_of(client, {}), Cancelled)
-            assert len(client.instance_ids()) == 1
-
-    run(scenario())
-
-
 def test_an_item_without_an_encoding_is_an_error_item() -> None:
     async def fail(request: Any) -> AsyncIterator[Any]:
         yield object()
@@ -568,54 +549,7 @@ def test_a_request_too_large_for_a_frame_is_refused_before_it_is_sent() -> None:
     run(scenario())
 
 
-# -- both ends ---------------------------------------------------------------------------------
-
-
-def test_many_requests_at_once_each_get_their_own_items() -> None:
-    async def scenario() -> None:
-        async with serving() as (_, runtime):
-            client = await runtime.endpoint(ENDPOINT).client()
-
-            async def one(n: int) -> None:
-                assert await items_of(client, {"n": n}) == [{"number": i} for i in range(n)]
-
-            await asyncio.gather(*(one(n % 50) for n in range(200)))
-
-    run(scenario())
-
-
-def test_a_slow_reader_slows_the_handler_down_instead_of_filling_memory() -> None:
-    async def scenario() -> None:
-        made = 0
-
-        async def flood(request: Any) -> AsyncIterator[Any]:
-            nonlocal made
-            for number in range(100_000):
-                made = number
-                yield {"payload": "x" * 1000}
-
-        async with serving(flood) as (_, runtime):
-            client = await runtime.endpoint(ENDPOINT).client()
-            stream = await client.round_robin({}, annotated=False)
-            reading = aiter(stream)
-            await anext(reading)
-            await asyncio.sleep(0.5)
-            before = made
-            await asyncio.sleep(0.2)
-            assert made == before < 50_000
-            assert 1 + len([item async for item in reading]) == 100_000
-
-    run(scenario(), timeout_s=60)
-
-
-def test_direct_to_an_unknown_instance_says_so() -> None:
-    async def scenario() -> None:
-        async with serving() as (_, runtime):
-            client = await runtime.endpoint(ENDPOINT).client()
-            with pytest.raises(WorkerUnavailable, match="instance_id=12345 not found"):
-                await client.direct({"n": 1}, 12345)
-
-    run(scenario())
+# -- what cannot be called ---------------------------------------------------------------------
 
 
 def test_an_instance_that_refuses_connections_is_avoided_and_another_one_serves() -> None:

@@ -175,20 +175,19 @@ class _End(asyncio.Transport):
         message = "Fatal error: protocol.data_received() call failed."
         told = {"message": message, "exception": error, "protocol": self._protocol}
         self._loop.call_exception_handler(told)
-        self.abort()
+        self._close(discard=True, reason=error)
 
     def _room(self) -> None:
         if self._full and not self._lost:
             self._full = False
             self._protocol.resume_writing()
 
-    def _close(self, *, discard: bool) -> None:
+    def _close(self, *, discard: bool, reason: Exception | None = None) -> None:
         if not self._closing:
             self._closing = True
             self._out.close(discard=discard)
-            self._loop.call_soon(self._lose)
+            self._loop.call_soon(self._lose, reason)
 
-    def _lose(self) -> None:
-        if not self._lost:
-            self._lost = True
-            self._protocol.connection_lost(None)
+    def _lose(self, reason: Exception | None) -> None:
+        self._lost = True
+        self._protocol.connection_lost(reason)

@@ -63,15 +63,15 @@ class _RequestConnection(asyncio.Protocol):
         if not self._heard:
             self._heard = True
             if is_tls_record(data) and not self._secure:
-                self._lose(CannotConnect(f"{self._peer} speaks TLS", hint=TLS_WANTED))
+                self._abort(CannotConnect(f"{self._peer} speaks TLS", hint=TLS_WANTED))
                 return
         for text in self._acks.feed(data):
             if not self._waiting:
-                self._lose(Disconnected(f"{self._peer} acknowledged a request nobody sent"))
+                self._abort(Disconnected(f"{self._peer} acknowledged a request nobody sent"))
                 return
             self._waiting.popleft().acknowledged(text)
         if self._acks.error is not None:
-            self._lose(self._acks.error)
+            self._abort(self._acks.error)
 
     def connection_lost(self, exc: Exception | None) -> None:
         detail = f": {exc}" if exc else ""
@@ -89,9 +89,12 @@ class _RequestConnection(asyncio.Protocol):
             hint = CERTIFICATE_WANTED if self._secure else TLS_WANTED
             self._lose(CannotConnect(message, hint=hint))
 
+    def _abort(self, error: MusterError) -> None:
+        self._lose(error)
+        self.transport.abort()
+
     def _lose(self, error: MusterError) -> None:
         self.closed = True
-        self.transport.abort()
         waiting, self._waiting = self._waiting, deque()
         for stream in waiting:
             stream.unacknowledged(error)
