@@ -33,6 +33,7 @@ from muster.frontend.server import Frontend
 from muster.llm.preprocessor import ModelFiles, Preprocessor
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.testing.tiny_model import write_tiny_model
+from muster.wire.context import Context
 
 PROMPT = "Write a short poem about distributed systems and the sea, with care for the reader."
 SYSTEM = "You are a helpful assistant."
@@ -78,7 +79,8 @@ class Engine:
         self._made: dict[tuple[int, int], list[list[EngineOutput]]] = {}
         self.per_batch = 1
 
-    async def generate(self, request: EngineRequest, *, request_id: str) -> Replay:
+    async def generate(self, request: EngineRequest, *, context: Context) -> Any:
+        del context
         key = (request.stop_conditions.max_tokens or 16, self.per_batch)
         if key not in self._made:
             self._made[key] = replies(self._preprocessor, *key)

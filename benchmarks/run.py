@@ -19,7 +19,9 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 PLAIN = {
-    "request_plane.py": ["--rounds", "3"],
+    "request_plane.py": ["--rounds", "2"],
+    "discovery.py": ["--rounds", "1"],
+    "idle_cpu.py": ["--rounds", "1", "--seconds", "10"],
     "resolve.py": ["--rounds", "3"],
 }
 WITH_WRK = {
@@ -37,6 +39,21 @@ def run(script: str, *arguments: str) -> Any:
         [sys.executable, str(HERE / script), *arguments], check=True, stdout=subprocess.PIPE
     )
     return json.loads(done.stdout)
+
+
+def show(name: str, report: Any) -> None:
+    """A line for each figure: Muster's, the peer's and the ratio; what other systems got; gaps."""
+    medians, ratios = report["medians"], report["ratio_muster_to_peer"]
+    others = {who: row for who, row in medians.items() if who not in ("muster", "peer")}
+    for key, ours in medians["muster"].items():
+        theirs = medians.get("peer", {}).get(key)
+        line = f"{name:<14} {key:<28} {ours:>12.4g}"
+        line += f" {theirs:>12.4g}" if theirs is not None else f" {'-':>12}"
+        line += f"   {ratios[key]:6.2f} x" if key in ratios else " " * 11
+        line += "".join(f"   {who} {row[key]:.4g}" for who, row in others.items() if key in row)
+        print(line.rstrip())
+    for what, why in report.get("left_out", {}).items():
+        print(f"{name:<14} left out: {what}: {why}")
 
 
 def main() -> None:
@@ -60,11 +77,7 @@ def main() -> None:
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(reports, indent=1) + "\n")
     for name, report in reports.items():
-        for key, ratio in report["ratio_muster_to_peer"].items():
-            ours, theirs = (report["medians"][who][key] for who in ("muster", "peer"))
-            print(f"{name:<14} {key:<24} {ours:>12.1f} {theirs:>12.1f}   {ratio:5.2f} x")
-        for what, why in report.get("left_out", {}).items():
-            print(f"{name:<14} left out: {what}: {why}")
+        show(name, report)
     print(f"written to {options.out}")
 
 
