@@ -181,6 +181,17 @@ def test_a_body_that_cannot_be_decoded_gets_an_error_prologue() -> None:
     run(scenario())
 
 
+def test_a_body_nested_too_deeply_gets_an_error_prologue() -> None:
+    async def scenario() -> None:
+        async with serving() as (instance, _), RawCaller(instance.transport.address) as caller:
+            caller.send(two_part(caller.control("s"), b"\x91" * 100_000 + b"\xc0"))
+            assert await caller.ack() == b""
+            _, prologue = await caller.messages()
+            assert "not msgpack" in msgspec.json.decode(prologue.header)["error"]
+
+    run(scenario())
+
+
 def test_a_frame_over_the_limit_gets_a_read_error_and_the_connection_closes() -> None:
     async def scenario() -> None:
         async with (
@@ -462,7 +473,14 @@ def test_a_sentinel_without_a_final_frame_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(
-    "answer_bytes", [b"\xff" * 64, two_part(b"", b"\xc1"), two_part(b"", b"\x93\x01\x02\x03")]
+    "answer_bytes",
+    [
+        b"\xff" * 64,
+        two_part(b"", b"\xc1"),
+        two_part(b"", b"\x93\x01\x02\x03"),
+        two_part(b"", b"\x81\xa4data\x81\xa4data" + b"\x91" * 100_000 + b"\xc0"),
+    ],
+    ids=["framing", "not msgpack", "no item", "too deep"],
 )
 def test_bytes_that_are_not_the_protocol_are_an_error(answer_bytes: bytes) -> None:
     async def answer(request: RawRequest, worker: RawWorker) -> None:
@@ -505,6 +523,22 @@ def test_a_connection_for_an_unknown_subject_is_closed() -> None:
     async def scenario() -> None:
         async with calling(RawWorker(answer)) as client:
             assert await items_of(client, {}) == ["after"]
+
+    run(scenario())
+
+
+def test_a_response_whose_worker_has_connected_back_outlives_the_request_connection() -> None:
+    async def answer(request: RawRequest, worker: RawWorker) -> None:
+        _, writer = await request.start()
+        writer.write(item(1))
+        await writer.drain()
+        worker.drop()  # and with it the acknowledgement
+        await asyncio.sleep(0.05)
+        writer.write(item(2) + FINAL + SENTINEL)
+
+    async def scenario() -> None:
+        async with calling(RawWorker(answer)) as client:
+            assert await items_of(client, {}) == [1, 2]
 
     run(scenario())
 

@@ -173,7 +173,7 @@ def test_what_a_handler_raises_travels_as_from_a_dynamo_worker(site: Site) -> No
 
     async def scenario(client_of: Callable[[str], Awaitable[Client]]) -> None:
         dynamo, ours = await client_of("dynamo"), await client_of("muster")
-        for name in NAMES:
+        for name in NAMES + NO_EXCEPTIONS:
             for first in (False, True):
                 request = {"raise": name, "first": first}
                 assert await failure_of(ours, request) == await failure_of(dynamo, request), name

@@ -10,8 +10,10 @@ import pytest
 
 from muster.errors import ProtocolError
 from muster.wire.control import (
+    Codec,
     FrameDecoder,
     ItemEncoder,
+    decode_body,
     encode_control,
     encode_handshake,
     encode_prologue,
@@ -137,3 +139,52 @@ def test_an_item_with_event_and_comment_reads_as_dynamo_shows_it() -> None:
     assert item is not None
     assert (item.data(), item.event(), item.comment(), item.id()) == (None, "note", ["a"], "7")
     assert not item.is_error()
+
+
+# -- nested too deeply, and not encodable ------------------------------------------------------
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+DEEP_MSGPACK = b"\x91" * 100_000 + b"\xc0"
+
+
+def test_a_control_header_nested_too_deeply_is_no_control_header() -> None:
+    text = control()[:-1] + b',"metadata":{"x":' + DEEP + b"}}"
+    with pytest.raises(ProtocolError, match="bad control header"):
+        read_control(TwoPart(text, b""))
+
+
+@pytest.mark.parametrize(("codec", "body"), [("json", DEEP), ("msgpack", DEEP_MSGPACK)])
+def test_a_body_nested_too_deeply_is_a_body_that_cannot_be_read(codec: Codec, body: bytes) -> None:
+    with pytest.raises(ProtocolError, match=f"the request's body is not {codec}"):
+        decode_body(body, codec)
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (read_handshake, b'{"subject":"s","x":' + DEEP + b"}"),
+        (read_prologue, b'{"error":"e","x":' + DEEP + b"}"),
+        (read_prologue, b'{"error":"e","typed_error":{"caused_by":' + DEEP + b"}}"),
+    ],
+    ids=["handshake", "prologue", "typed error"],
+)
+def test_headers_nested_too_deeply_are_refused(read: Any, text: bytes) -> None:
+    with pytest.raises(ProtocolError, match=r"^bad "):
+        read(TwoPart(text, b""))
+
+
+def test_a_prologue_of_text_alone_is_an_unavailable_worker() -> None:
+    error = read_prologue(TwoPart(b'{"error":"no engine"}', b""))
+    assert error == WireError(error_type="Unavailable", message="no engine")
+    assert error.settled().class_ == "Unavailable"
+
+
+@pytest.mark.parametrize("codec", ["json", "msgpack"])
+def test_a_failure_that_cannot_be_encoded_is_told_as_one(codec: Codec) -> None:
+    failure = WireError(error_type="Unknown", message="m", public={"x": object()})
+    (message,) = TwoPartReader(1 << 20).feed(ItemEncoder(codec).failure(failure))
+    told = FrameDecoder[Any](Any).of(codec)(message.body)
+    assert told.data is not None
+    assert told.data.failure is not None
+    assert told.data.failure.class_ == "Internal"
+    assert f"no encoding as {codec}" in (told.data.failure.message or "")
