@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 from muster.config.checks import at_least, is_port, one_of, words
 from muster.config.setting import setting
 
 __all__ = ["HttpSettings"]
+
+_MODES = (
+    *("round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted"),
+    "direct",
+)
+
+
+def _is_router_mode(value: Any) -> str | None:
+    """Whether a text names a mode in any spelling of Dynamo's: flags, cards, Python bindings."""
+    name = str(value).removeprefix("RouterMode.").replace("-", "").replace("_", "").lower()
+    if name == "kv":
+        return "routing by the cache of the workers is not supported"
+    known = {mode.replace("-", "") for mode in _MODES} | {"poweroftwochoices"}
+    return None if name in known else f"must be one of {', '.join(_MODES)}"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,10 +52,10 @@ class HttpSettings:
     router_mode: str = setting(
         "round-robin",
         env="DYN_ROUTER_MODE",
-        help="How an instance is chosen for a request.",
-        check=one_of(
-            "round-robin", "random", "power-of-two", "least-loaded", "device-aware-weighted"
-        ),
+        help="How an instance is chosen for a request: round-robin, random, power-of-two, "
+        "least-loaded, device-aware-weighted, or direct (the request names it in the header "
+        "x-dynamo-worker-instance-id). Dynamo's other spellings of these are taken, too.",
+        check=_is_router_mode,
     )
     model_path: Path | None = setting(
         None,

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+import msgspec
+
 from muster.discovery.records import Instance
+from muster.frontend.exclusions import excluded
 from muster.frontend.report import FileReport, ModelReport, ReplicaReport
-from muster.model.catalog.group import Member
+from muster.model.catalog.group import GroupKey, Member
 from muster.model.catalog.status import ModelState, ModelStatus
+from muster.names import EndpointId
 
 __all__ = ["explain"]
 
@@ -28,7 +32,8 @@ def explain(
     now: float,
     since: Callable[[ModelStatus], float],
     files: Callable[[ModelStatus], tuple[FileReport, ...]],
-    instances: Iterable[Instance],
+    instances: Sequence[Instance],
+    exclusions: Callable[[GroupKey], Mapping[int, str]],
 ) -> tuple[ModelReport, ...]:
     """One entry a group and one a record that cannot be read, in the order of ``statuses``.
 
@@ -38,12 +43,35 @@ def explain(
         since: When a status began, in seconds since the epoch.
         files: The files of a status's card.
         instances: All that are known.
+        exclusions: Why instances of a group get no requests, by id.
     """
-    addresses = {each.key: each.transport.address.partition("/")[0] for each in instances}
+    known = {each.key: each for each in instances}
+    at = _by_endpoint(instances)
+    with_card: dict[EndpointId, set[int]] = {}
+    for status in statuses:
+        if status.group is not None:
+            with_card.setdefault(status.group.endpoint_id, set()).update(status.instance_ids)
     groups: dict[object, list[ModelStatus]] = {}
     for status in statuses:
         groups.setdefault(status.group or status.keys, []).append(status)
-    return tuple(_model(cohorts, now, since, files, addresses) for cohorts in groups.values())
+    found = []
+    for group, cohorts in groups.items():
+        model = _model(cohorts, now, since, files, known)
+        if isinstance(group, GroupKey):
+            endpoint = group.endpoint_id
+            left_out = excluded(
+                cohorts, at.get(endpoint, ()), with_card[endpoint], exclusions(group)
+            )
+            model = msgspec.structs.replace(model, excluded=left_out)
+        found.append(model)
+    return tuple(found)
+
+
+def _by_endpoint(instances: Iterable[Instance]) -> dict[EndpointId, list[Instance]]:
+    found: dict[EndpointId, list[Instance]] = {}
+    for instance in instances:
+        found.setdefault(instance.endpoint_id, []).append(instance)
+    return found
 
 
 def _model(
@@ -51,7 +79,7 @@ def _model(
     now: float,
     since: Callable[[ModelStatus], float],
     files: Callable[[ModelStatus], tuple[FileReport, ...]],
-    addresses: Mapping[str, str],
+    instances: Mapping[str, Instance],
 ) -> ModelReport:
     head = min(cohorts, key=lambda status: _BEST_FIRST.index(status.state))
     card = head.members[0].card if head.members else None
@@ -68,25 +96,28 @@ def _model(
         retry_in_s=None if head.retry_at is None else round(max(0.0, head.retry_at - now), 3),
         since=since(head),
         files=files(head),
-        replicas=tuple(each for status in cohorts for each in _replicas(status, addresses)),
+        replicas=tuple(each for status in cohorts for each in _replicas(status, instances)),
         aliases=card.aliases if card is not None else (),
         lora=card.lora.name if card is not None and card.lora is not None else "",
     )
 
 
-def _replicas(status: ModelStatus, addresses: Mapping[str, str]) -> list[ReplicaReport]:
+def _replicas(status: ModelStatus, instances: Mapping[str, Instance]) -> list[ReplicaReport]:
     members = {member.key: member for member in status.members}
-    return [_replica(key, members.get(key), status, addresses) for key in status.keys]
+    return [_replica(key, members.get(key), status, instances) for key in status.keys]
 
 
 def _replica(
-    key: str, member: Member | None, status: ModelStatus, addresses: Mapping[str, str]
+    key: str, member: Member | None, status: ModelStatus, instances: Mapping[str, Instance]
 ) -> ReplicaReport:
     base = "/".join(key.split("/")[:4])  # a LoRA's key has its slug after the instance's
+    instance = instances.get(base)
+    transport = instance.transport if instance is not None else None
     return ReplicaReport(
         key=key,
         instance=f"{member.instance_id:x}" if member is not None else "",
-        address=addresses.get(base, ""),
+        address=transport.address.partition("/")[0] if transport is not None else "",
+        transport=transport.kind if transport is not None else "",
         mdcsum=member.mdcsum if member is not None else "",
         identity=str(member.identity) if member is not None and member.identity else "",
         state=status.state,

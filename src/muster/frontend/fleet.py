@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Fleet:
         self._runtime = runtime
         self._fetcher = fetcher
         self._clock = clock
-        self._mode = RouterMode(http.router_mode)
+        self._mode = RouterMode.parse(http.router_mode)
         self._on_progress = on_progress
         self._policy = CohortPolicy.parse(http.cohort_policy, http.pins)
         self._catalog = Catalog(
@@ -248,7 +248,7 @@ class Fleet:
         if decisions:
             self._builds.pop(build.group, None)
             lora = built.card.lora
-            route = GroupRoute(client, lora.name if lora is not None else None)
+            route = GroupRoute(client, lora.name if lora is not None else None, mode=self._mode)
             self._groups[build.group] = route
             self._carry_out(decisions)
             self._serve(build, built, route)
@@ -338,6 +338,7 @@ class Fleet:
             since=self.journal.since,
             files=self._files_of,
             instances=self._instances(),
+            exclusions=self._exclusions,
         )
         pinned = " with pins" if self._policy.pins else ""
         stale = self.registry.staleness()
@@ -356,6 +357,10 @@ class Fleet:
         if table is None and status.members:
             table = FileTable(status.members[0].card)
         return table.reports() if table is not None else ()
+
+    def _exclusions(self, group: GroupKey) -> Mapping[int, str]:
+        route = self._groups.get(group)
+        return route.exclusions() if route is not None else {}
 
     def refusals(self) -> list[ModelStatus]:
         """Cards and records that are not served though others of their name may be, and why."""

@@ -7,17 +7,35 @@ from itertools import count
 
 import msgspec
 
-from muster.errors import MusterError, WorkerUnavailable
+from muster.errors import InvalidArgument, MusterError, WorkerUnavailable
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.model.catalog.group import GroupKey
-from muster.runtime import Client, Context
+from muster.runtime import Client, Context, RouterMode
 from muster.runtime.client import TRY_ELSEWHERE
 from muster.runtime.response import Response
 from muster.wire.control import FrameDecoder
 
-__all__ = ["EngineStream", "GroupRoute", "ModelRoute"]
+__all__ = [
+    "INSTANCE_HEADER",
+    "INSTANCE_KEY",
+    "EngineStream",
+    "GroupRoute",
+    "ModelRoute",
+    "named_instance",
+]
 
 _OUTPUTS: FrameDecoder[EngineOutput] = FrameDecoder(EngineOutput)
+
+
+INSTANCE_HEADER = "x-dynamo-worker-instance-id"
+"""Header by which a client names the instance; Dynamo's."""
+INSTANCE_KEY = "backend_instance_id"
+"""The same in a request's routing."""
+
+
+def named_instance(request: EngineRequest) -> int | None:
+    """The instance a request wants, if it names one."""
+    return request.routing.get(INSTANCE_KEY) if request.routing else None
 
 
 class EngineStream:
@@ -47,29 +65,55 @@ class GroupRoute:
     Args:
         client: A client of the group's endpoint.
         lora_name: For a LoRA adapter's group: its name, which the engine is told.
+        mode: The client's router mode.
     """
 
-    __slots__ = ("_client", "_lora_name", "members")
+    __slots__ = ("_client", "_lora_name", "_mode", "members")
 
-    def __init__(self, client: Client, lora_name: str | None) -> None:
+    def __init__(
+        self,
+        client: Client,
+        lora_name: str | None,
+        *,
+        mode: RouterMode = RouterMode.ROUND_ROBIN,
+    ) -> None:
         self._client = client
         self._lora_name = lora_name
+        self._mode = mode
         self.members: frozenset[int] = frozenset()
 
     def free_count(self) -> int:
         """How many of the members may get a request now."""
         return len(self._client.free(self.members))
 
+    def exclusions(self) -> dict[int, str]:
+        """Why each instance that gets no requests now does not, by id."""
+        return self._client.exclusions()
+
     async def open(self, request: EngineRequest, context: Context) -> EngineStream:
-        """Send a request to one of the members.
+        """Send a request to one of the members; in router mode ``direct`` to the one it names.
 
         Raises:
+            InvalidArgument: It names no instance in that mode, or one in another mode.
             MusterError: See ``Client.open``.
         """
+        named = named_instance(request)
+        if (self._mode is RouterMode.DIRECT) != (named is not None):
+            raise InvalidArgument(
+                "the request names no instance, and the router mode is direct"
+                if named is None
+                else f"the request names an instance, but the router mode is {self._mode}",
+                hint=f"the header {INSTANCE_HEADER} goes with the router mode direct",
+            )
         if self._lora_name is not None:
             routing = {**(request.routing or {}), "lora_name": self._lora_name}
             request = msgspec.structs.replace(request, routing=routing)
-        stream = await self._client.open(request, _OUTPUTS, context=context, among=self.members)
+        mode, among = self._mode, self.members
+        if named is not None:
+            if named not in self.members:
+                raise WorkerUnavailable(f"instance {named} does not serve {request.model!r}")
+            mode, among = RouterMode.ROUND_ROBIN, self.members & {named}
+        stream = await self._client.open(request, _OUTPUTS, context=context, mode=mode, among=among)
         return EngineStream(stream)
 
 
@@ -104,6 +148,9 @@ class ModelRoute:
     async def generate(self, request: EngineRequest, *, context: Context) -> EngineStream:
         """Send a request; see ``muster.frontend.served_model.Generate``."""
         groups = self._in_order()
+        named = named_instance(request)
+        if named is not None:
+            groups = [group for group in groups if named in group.members] or groups[:1]
         failure: MusterError | None = None
         for group in groups:
             try:

@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import msgspec
 
-__all__ = ["FileReport", "FleetReport", "ModelReport", "RegistryReport", "ReplicaReport"]
+__all__ = [
+    "ExclusionReport",
+    "FileReport",
+    "FleetReport",
+    "ModelReport",
+    "RegistryReport",
+    "ReplicaReport",
+]
 
 
 class FileReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -45,6 +52,7 @@ class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
         key: The record's key.
         instance: Instance id in hexadecimal; empty if the record cannot be read.
         address: Where its instance is, if that is known.
+        transport: How it is reached: ``tcp``, ``nats_tcp``...
         mdcsum: Digest of its card; empty if it cannot be read.
         identity: Identity of its files, if its card says it.
         state: A word of ``ModelState``: what has become of this replica.
@@ -55,11 +63,28 @@ class ReplicaReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     key: str
     instance: str = ""
     address: str = ""
+    transport: str = ""
     mdcsum: str = ""
     identity: str = ""
     state: str
     code: str = ""
     message: str = ""
+
+
+class ExclusionReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An instance at a served model's endpoint that gets none of its requests at present.
+
+    Attributes:
+        instance: Instance id in hexadecimal.
+        transport: How it would be reached.
+        address: Where it is, if that is known.
+        reason: Why it gets none, for people.
+    """
+
+    instance: str
+    transport: str = ""
+    address: str = ""
+    reason: str
 
 
 class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,6 +104,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         since: When this state began, in seconds since the epoch.
         files: The files of that card, typed slots first.
         replicas: All records of the group.
+        excluded: Instances that get no requests though the model is served, and why.
         aliases: Further names.
         lora: The LoRA adapter's name, if it is one.
     """
@@ -96,6 +122,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     since: float = 0.0
     files: tuple[FileReport, ...] = ()
     replicas: tuple[ReplicaReport, ...] = ()
+    excluded: tuple[ExclusionReport, ...] = ()
     aliases: tuple[str, ...] = ()
     lora: str = ""
 

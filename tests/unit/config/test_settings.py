@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from muster.config.settings import Settings, self_host_switch
-from muster.errors import ConfigError
+from muster.errors import ConfigError, InvalidArgument
+from muster.runtime import RouterMode
 
 
 def load(tmp_path: Path, text: str = "", **environ: str) -> Settings:
@@ -108,3 +109,36 @@ def test_w1_the_self_host_switch_reads_as_in_1_6_1(tmp_path: Path, text: str, on
 
 def test_w1_self_hosting_is_on_by_default() -> None:
     assert Settings.load(environ={}).metadata.self_host is True
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *RouterMode,
+        "round_robin",
+        "power_of_two_choices",
+        "PowerOfTwoChoices",
+        "RouterMode.LeastLoaded",
+        "RouterMode.DeviceAwareWeighted",
+    ],
+)
+def test_router_modes_are_taken_in_every_spelling_that_the_runtime_knows(text: str) -> None:
+    mode = Settings.load(environ={"DYN_ROUTER_MODE": text}).http.router_mode
+    assert RouterMode.parse(mode) is RouterMode.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("kv", "is not supported"),
+        ("RouterMode.KV", "is not supported"),
+        ("fastest", "must be one of round-robin, "),
+        ("RouterMode.", "must be one of"),
+        ("", "must be one of"),
+    ],
+)
+def test_other_router_modes_are_refused_as_the_runtime_does(text: str, why: str) -> None:
+    with pytest.raises(InvalidArgument):
+        RouterMode.parse(text)
+    with pytest.raises(ConfigError, match=why):
+        Settings.load(flags={"http.router_mode": text}, environ={})

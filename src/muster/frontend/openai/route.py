@@ -7,10 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import Generic, TypeVar
 
+import msgspec
+
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
+from muster.frontend.model_route import INSTANCE_HEADER, INSTANCE_KEY
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.job import Api, Job
 from muster.frontend.openai.requests import GenerationRequest, decode
@@ -26,6 +29,8 @@ __all__ = ["GenerationRoute"]
 LONG_BODY_BYTES = 8 << 10
 """Requests with a longer body are rendered and tokenized in a thread. Below it, handing the work
 over costs more than the work, and the loop is not held up noticeably (about 1 ms)."""
+
+_INSTANCE_HEADERS = (INSTANCE_HEADER.encode(), b"x-worker-instance-id")
 
 T = TypeVar("T", bound=GenerationRequest)
 
@@ -103,6 +108,9 @@ class GenerationRoute(Generic[T]):
             prompts = api.tokenize(request, model)
         scoring = api.scoring(request)
         requests = [api.engine_request(request, model, ids, scoring) for ids in prompts]
+        named = _named_instance(exchange)
+        if named is not None:
+            requests = [_to_instance(each, named) for each in requests]
         if request.skip_special_tokens is False:
             # The tables for this are made at the first use, which takes a while.
             await asyncio.to_thread(model.preprocessor.new_detokenizer, skip_special_tokens=False)
@@ -116,6 +124,30 @@ class GenerationRoute(Generic[T]):
             stream=bool(request.stream),
             options=request.stream_options,
         )
+
+
+def _named_instance(exchange: Exchange) -> int | None:
+    """The instance the client wants, by one of Dynamo's two headers.
+
+    Raises:
+        ApiError: 400 if what it gives is no instance id.
+    """
+    for name in _INSTANCE_HEADERS:
+        text = exchange.header(name)
+        if text:
+            if text.isascii() and text.isdigit() and len(text) <= 20 and int(text) < 1 << 64:
+                return int(text)
+            raise ApiError(
+                400,
+                f"{name.decode()} is {text!r}, and instance ids are decimal numbers below 2^64",
+                slug="invalid_argument",
+            )
+    return None
+
+
+def _to_instance(request: EngineRequest, instance_id: int) -> EngineRequest:
+    routing = {**(request.routing or {}), INSTANCE_KEY: instance_id}
+    return msgspec.structs.replace(request, routing=routing)
 
 
 def _is_json(content_type: bytes) -> bool:
