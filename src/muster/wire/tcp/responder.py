@@ -17,7 +17,7 @@ from muster.wire.errors import WireError
 from muster.wire.frames import TwoPartReader
 from muster.wire.loopback import connect_loopback, is_loopback
 from muster.wire.tcp.sweep import Sweep
-from muster.wire.tcp.tls import ClientTls
+from muster.wire.tcp.tls import ClientTls, is_tls_record
 
 __all__ = ["Dialer", "Responder"]
 
@@ -132,6 +132,10 @@ class Responder(asyncio.Protocol):
                 self._context.stop_generating()
             elif message.header == KILL:
                 self._context.kill()
+        if self._reader.error is not None:
+            what = "TLS" if is_tls_record(data) else str(self._reader.error)
+            logger.warning("a caller does not speak the protocol: %s", what)
+            self.expire()
 
     def pause_writing(self) -> None:
         self.full = True
@@ -145,7 +149,7 @@ class Responder(asyncio.Protocol):
         self._wake()
 
     def expire(self) -> None:
-        """The caller has not read, or not closed, in time."""
+        """The caller has not read, or not closed, in time, or is no such caller."""
         if self._transport is not None:
             self._transport.abort()
 
