@@ -56,10 +56,14 @@ MADE = {
     "asyncio.CancelledError": lambda: asyncio.CancelledError("boom"),
 }
 
+GIVEN = {"an object": object(), "a lone surrogate": "a\ud800b", "an object within": [{"a": object()}]}
+
 async def handler(request, context):
     name = request["raise"]
     if not request.get("first"):
         yield 0
+    if name in GIVEN:
+        yield GIVEN[name]
     if name == "a cause":
         try:
             raise E.InvalidArgument("inner")
@@ -177,6 +181,25 @@ def test_what_a_handler_raises_travels_as_from_a_dynamo_worker(site: Site) -> No
             for first in (False, True):
                 request = {"raise": name, "first": first}
                 assert await failure_of(ours, request) == await failure_of(dynamo, request), name
+
+    with_clients(site, scenario)
+
+
+def test_what_a_handler_gives_and_cannot_be_sent_travels_as_from_a_dynamo_worker(
+    site: Site,
+) -> None:
+    site.dynamo_script(DYNAMO_WORKER, role="dynamo-worker")
+    site.script(MUSTER_WORKER, role="worker")
+
+    async def scenario(client_of: Callable[[str], Awaitable[Client]]) -> None:
+        dynamo, ours = await client_of("dynamo"), await client_of("muster")
+        for name in ("an object", "a lone surrogate", "an object within"):
+            told = (
+                await failure_of(ours, {"raise": name}),
+                await failure_of(dynamo, {"raise": name}),
+            )
+            first, second = ((each.error_type, each.class_, each.reason) for each in told)
+            assert first == second == ("Unknown", "Internal", "runtime.unclassified"), name
 
     with_clients(site, scenario)
 
