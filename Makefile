@@ -23,7 +23,8 @@ demo: $(READY) ## A worker, a frontend with nothing but a cache, one chat (MODEL
 	@$(BIN)/muster demo $(if $(MODEL),--model-path "$(MODEL)")
 
 test: $(READY) ## All tests that need no peer
-	@$(BIN)/pytest -q -n 2 tests --ignore tests/interop
+	@$(BIN)/pytest -q -n 2 tests --ignore tests/interop --ignore tests/chaos
+	@$(BIN)/pytest -q tests/chaos -o log_cli=true --log-cli-level=INFO
 
 check: $(READY) ## Lint, format, types, layers
 	@$(BIN)/ruff check .

@@ -51,12 +51,11 @@ def test_a_worker_that_hangs_for_20_s_is_left_out_and_comes_back(
         hanging.signal(signal.SIGSTOP)
         wakes = time.monotonic() + STOPPED_S
         left = everybody - {instance_of(hanging)}
-        for frontend in fleet.frontends:
-            wait_until(
-                lambda frontend=frontend: view_of(frontend)["health"] == left,
-                "it is left out",
-                timeout_s=TTL_S + SLACK_S,
-            )
+        wait_until(
+            lambda: all(view_of(frontend)["health"] == left for frontend in fleet.frontends),
+            "both leave it out",
+            timeout_s=TTL_S + SLACK_S,
+        )
         # Whoever asks from now on is not to meet it.
         left_out = time.monotonic()
         time.sleep(max(0.0, wakes - left_out))

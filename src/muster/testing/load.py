@@ -175,19 +175,22 @@ def read_stream(events: Sequence[bytes], tokens: int) -> Verdict:
 
 
 def _error(reply: Any) -> Verdict:
-    error = reply.get("error") if isinstance(reply, dict) else None
-    message = error.get("message") if isinstance(error, dict) else None
+    error = _part(reply, "error")
+    message = _part(error, "message")
     if not isinstance(message, str) or not message:
         return Verdict(Ending.BROKEN, message=f"an error without a message: {str(reply)[:200]}")
-    return Verdict(Ending.ERROR, code=str(error.get("code") or ""), message=message)
+    return Verdict(Ending.ERROR, code=str(_part(error, "code") or ""), message=message)
 
 
 def _complete(reply: Any, tokens: int) -> Verdict:
-    usage = reply.get("usage") if isinstance(reply, dict) else None
-    had = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    had = _part(_part(reply, "usage"), "completion_tokens")
     if had != tokens:
         return Verdict(Ending.BROKEN, message=f"{had} of {tokens} tokens")
     return Verdict(Ending.ANSWER)
+
+
+def _part(value: Any, name: str) -> Any:
+    return value.get(name) if isinstance(value, dict) else None
 
 
 class Load:
@@ -298,10 +301,7 @@ class Load:
         draw = random.Random(f"{self._seed}/{number}")
         place = number
         await asyncio.sleep(draw.random() * self._pause_s)
-        while not self._stopped:
-            await self._gate.wait()
-            if self._stopped:
-                return
+        while await self._may_go_on():
             streamed = draw.random() < self._streamed
             tokens = draw.choice(self._lengths)
             self._in_flight += 1
@@ -310,6 +310,11 @@ class Load:
             finally:
                 self._in_flight -= 1
             await asyncio.sleep(self._pause_s)
+
+    async def _may_go_on(self) -> bool:
+        if not self._stopped:
+            await self._gate.wait()
+        return not self._stopped
 
     async def _request(
         self, session: aiohttp.ClientSession, place: int, *, streamed: bool, tokens: int
