@@ -10,6 +10,7 @@ import click
 from muster._version import __version__
 from muster.cli.lazy_group import LazyGroup
 from muster.errors import ConfigError, MusterError
+from muster.limits import raise_descriptor_limit
 
 __all__ = ["main"]
 
@@ -42,6 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     0 done, 1 an error (said on standard error), 2 wrong usage or settings, 130 interrupted.
     """
+    raise_descriptor_limit()
     try:
         outcome: Any = cli.main(arguments, prog_name="muster", standalone_mode=False)
     except click.ClickException as error:
