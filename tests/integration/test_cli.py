@@ -117,6 +117,7 @@ def test_ls_shows_what_is_served_and_what_is_not_and_why(site: Site, model: Path
         "MODEL",
         "ENDPOINT",
         "INSTANCE",
+        "VIA",
         "MDCSUM",
         "CONTEXT",
         "FILES",

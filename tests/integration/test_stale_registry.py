@@ -197,5 +197,12 @@ def test_ls_ends_with_an_error_or_asks_the_frontend(
     code, text = ls(site, "--frontend", frontend.url, **on(etcd.url))
     assert code == 0
     assert re.search(r"registry stale since \S+Z: ", text)
-    assert re.search(r"^tiny +dynamo/backend/generate .* ready$", text, re.MULTILINE)
+    assert re.search(r"^tiny +dynamo/backend/generate +\w+ +tcp .* ready$", text, re.MULTILINE)
     assert "etcd cannot be reached" in text
+
+    command = [sys.executable, "-m", "muster.cli.main", "model", "why", "--frontend", frontend.url]
+    why = site.start("why", [*command, "tiny"], **on(etcd.url))
+    assert why.wait(60) == 0
+    assert "the registry cannot be read: etcd cannot be reached" in why.text()
+    assert "the frontend has not read the registry for" in why.text()
+    assert "tiny at dynamo/backend/generate is serving" in why.text()

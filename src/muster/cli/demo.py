@@ -162,10 +162,10 @@ def _is_file_event(event: dict[str, Any]) -> bool:
 
 
 def _check_file(frontend: Child, event: dict[str, Any], place: str) -> None:
-    if "file" not in event or event["message"] == "file not fetched":
+    if "file_name" not in event or event["message"] == "file not fetched":
         raise frontend.fault(f"cannot serve the model: {event.get('reason')}")
     if event["message"] != "file verified" or not str(event["place"]).startswith(f"{place}/"):
-        raise frontend.fault(f"has {event['file']} from elsewhere than {place}")
+        raise frontend.fault(f"has {event['file_name']} from elsewhere than {place}")
 
 
 def _show_file(event: dict[str, Any], story: Story) -> None:
@@ -173,9 +173,9 @@ def _show_file(event: dict[str, Any], story: Story) -> None:
     how = "the same bytes again" if again else f"verified, {event['seconds'] * 1000:.0f} ms"
     story.tell(
         "fetch",
-        f"{event['file']:<24} {_size(event['bytes']):>9}  {event['digest'][:20]}…  {how}",
+        f"{event['file_name']:<24} {_size(event['bytes']):>9}  {event['digest'][:20]}…  {how}",
         detail=event["place"],
-        file=event["file"],
+        file=event["file_name"],
         bytes=event["bytes"],
         digest=event["digest"],
         verified=not again,

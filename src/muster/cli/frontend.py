@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from muster.cli.options import load_settings, registry_options, run_loop
+from muster.cli.options import load_settings, registry_options, run_loop, tls_options
 
 if TYPE_CHECKING:
     from muster.frontend.server import Frontend
@@ -19,7 +19,11 @@ __all__ = ["command"]
 @click.command()
 @click.option("--http-host", help="Address to listen on.  [default: 0.0.0.0]")
 @click.option("--http-port", type=int, help="Port to listen on; 0 picks one.  [default: 8000]")
-@click.option("--router-mode", help="How an instance is chosen, e.g. least-loaded.")
+@click.option(
+    "--router-mode", metavar="MODE",
+    help="How an instance is chosen: round-robin, random, power-of-two, least-loaded, "
+    "device-aware-weighted or direct.  [default: round-robin]",
+)  # fmt: skip
 @click.option(
     "--model-path", type=click.Path(path_type=Path),
     help="Directory to take files from that a card's own location does not give.",
@@ -54,6 +58,7 @@ __all__ = ["command"]
 )  # fmt: skip
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Directory of the file cache.")
 @registry_options
+@tls_options
 def command(
     *,
     http_host: str | None,
@@ -70,6 +75,7 @@ def command(
     cache_dir: Path | None,
     discovery_backend: str | None,
     request_plane: str | None,
+    **tls: Path | bool | None,
 ) -> None:
     """Find models in the registry, fetch and verify their files, and serve the OpenAI API."""
     from muster.cli.fetch_progress import FetchBars
@@ -90,6 +96,7 @@ def command(
         cache__directory=cache_dir,
         discovery__backend=discovery_backend,
         request_plane__plane=request_plane,
+        **tls,
     )
 
     def say_ready(frontend: Frontend) -> None:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from muster.cli.options import discovery_option
 from muster.errors import ConfigError
 
 __all__ = ["ago", "check_url", "frontend_options", "short"]
@@ -22,7 +23,7 @@ def frontend_options(command: F) -> F:
     """``--frontend``, ``--discovery-backend`` and ``--json``."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON object."),
-        click.option("--discovery-backend", metavar="NAME", help="Registry: file or memory."),
+        discovery_option,
         click.option(
             "--frontend",
             "url",

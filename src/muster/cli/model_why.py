@@ -11,6 +11,7 @@ import click
 from muster.cli.model_options import ago, check_url, frontend_options, short
 from muster.cli.options import load_settings, run_loop
 from muster.cli.table import printable
+from muster.errors import DiscoveryError
 
 if TYPE_CHECKING:
     from muster.cli.model_records import Drift, Record
@@ -27,7 +28,8 @@ def command(*, name: str, url: str | None, discovery_backend: str | None, as_jso
     """Say why the model NAME is served, or is not: its state, its files, each of its replicas.
 
     Asks the frontend, the registry and the workers. Without a frontend it says what the registry
-    alone can tell. The exit code is 0 if the model is served, else 1.
+    alone can tell, and without a registry what the frontend can. The exit code is 0 if the model is
+    served, else 1.
 
     \b
     muster model why acme/small
@@ -35,27 +37,35 @@ def command(*, name: str, url: str | None, discovery_backend: str | None, as_jso
     """  # noqa: D301 - click reads the escape as "leave these lines as they are"
     settings = load_settings(discovery__backend=discovery_backend, log__filter="error")
     url = check_url(url, settings.http.port)
-    report, records, drifts = run_loop(_look(settings, name, url))
+    report, records, drifts, trouble = run_loop(_look(settings, name, url))
     reports = [] if isinstance(report, str) else _of_model(report, name, records)
     if as_json:
         click.echo(_as_json(name, report, reports, records, drifts))
     else:
-        for line in tell(name, url, report, reports, records, drifts):
+        for line in tell(name, url, report, reports, records, drifts, trouble):
             click.echo(printable(line))
     return 0 if any(each.state == "serving" for each in reports) else 1
 
 
 async def _look(
     settings: Settings, name: str, url: str
-) -> tuple[FleetReport | str, list[Record], list[Drift]]:
+) -> tuple[FleetReport | str, list[Record], list[Drift], str]:
+    """The frontend's report, the registry's records, the workers' files, and why there are no records.
+
+    Raises:
+        DiscoveryError: Neither a registry nor a frontend answers.
+    """
     from muster.cli.model_records import ask_frontend, ask_workers, find_records
 
-    records = await find_records(settings, name)
-    return (
-        await ask_frontend(url),
-        records,
-        await ask_workers(records, settings.metadata.token),
-    )
+    try:
+        records = await find_records(settings, name)
+    except DiscoveryError as error:
+        report = await ask_frontend(url)
+        if isinstance(report, str):
+            raise
+        return report, [], [], error.message
+    drifts = await ask_workers(records, settings.metadata.token)
+    return await ask_frontend(url), records, drifts, ""
 
 
 def _of_model(report: FleetReport, name: str, records: Sequence[Record]) -> list[ModelReport]:
@@ -105,19 +115,28 @@ def tell(
     reports: Sequence[ModelReport],
     records: Sequence[Record],
     drifts: Sequence[Drift],
+    registry_error: str = "",
 ) -> Iterator[str]:
-    """The story in lines."""
+    """The story in lines. With ``registry_error`` there are no records, which says nothing then."""
+    if registry_error:
+        yield f"the registry cannot be read: {registry_error}; this is what the frontend says"
     if isinstance(report, str):
         yield f"no frontend of ours answers at {url} ({report}); this is what the registry says"
         yield from _from_registry(name, records)
-    elif not reports:
-        if report.stale_since is not None:
-            yield f"the frontend has not read the registry for {ago(report.stale_since)}"
-        yield from _from_registry(name, records)
-        if records:
+    elif report.stale_since is not None:
+        yield f"the frontend has not read the registry for {ago(report.stale_since)}"
+    if not isinstance(report, str) and not reports:
+        if not registry_error:
+            yield from _from_registry(name, records)
+        if records or registry_error:
             yield "the frontend does not know it: it may look at other namespaces, or another registry"
     for each in reports:
         yield from story(each)
+    yield from _drifts(drifts)
+
+
+def _drifts(drifts: Sequence[Drift]) -> Iterator[str]:
+    """Which workers' files have changed since they were registered."""
     for drift in drifts:
         if drift.drifted:
             yield (
@@ -147,6 +166,8 @@ def story(report: ModelReport) -> Iterator[str]:
         yield f"  replica {replica.key}{at}{digest} is {replica.state}{why}"
         if replica.message and replica.message != report.message and replica.state != "serving":
             yield f"    {replica.message}"
+    for left_out in report.excluded:
+        yield f"  instance {left_out.instance} gets no requests: {left_out.reason}"
     if any(
         replica.code in ("incompatible", "minority", "not_pinned") for replica in report.replicas
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -10,19 +11,54 @@ import click
 if TYPE_CHECKING:
     from muster.config.settings import Settings
 
-__all__ = ["load_settings", "registry_options", "run_loop"]
+__all__ = ["discovery_option", "load_settings", "registry_options", "run_loop", "tls_options"]
+
+_TLS = (
+    ("--tcp-tls-cert-path", "request_tls__certificate", "Certificate to listen with."),
+    ("--tcp-tls-key-path", "request_tls__key", "Its private key."),
+    ("--tcp-tls-client-ca-cert-path", "request_tls__client_ca", "Authorities of who connects."),
+    ("--tcp-tls-ca-cert-path", "request_tls__ca", "Authorities of what is connected to."),
+    ("--tcp-tls-client-cert-path", "request_tls__client_certificate", "Certificate to show."),
+    ("--tcp-tls-client-key-path", "request_tls__client_key", "Its private key."),
+    ("--nats-tls-ca-cert-path", "nats__ca", "NATS: authorities of the servers."),
+    ("--nats-tls-client-cert-path", "nats__client_certificate", "NATS: certificate to show."),
+    ("--nats-tls-client-key-path", "nats__client_key", "NATS: its private key."),
+)
+"""Flag, setting and help of the files for TLS, all PEM."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 
+def discovery_option(command: F) -> F:
+    """``--discovery-backend``, with Dynamo's names."""
+    return click.option(
+        "--discovery-backend",
+        metavar="NAME",
+        callback=lambda _context, _option, name: "memory" if name == "mem" else name,
+        help="Registry: file, etcd (see ETCD_ENDPOINTS) or mem.  [default: file]",
+    )(command)
+
+
 def registry_options(command: F) -> F:
     """``--discovery-backend`` and ``--request-plane``, as Dynamo's commands have them."""
-    for option in (
-        click.option("--request-plane", metavar="PLANE", help="Transport of requests: tcp."),
-        click.option("--discovery-backend", metavar="NAME", help="Registry: file or memory."),
-    ):
-        command = option(command)
+    plane = click.option(
+        "--request-plane",
+        metavar="PLANE",
+        help="Transport of requests: tcp or nats (see NATS_SERVER).  [default: tcp]",
+    )
+    return discovery_option(plane(command))
+
+
+def tls_options(command: F) -> F:
+    """Dynamo's ``--tcp-tls-*`` and ``--nats-tls-*``, as arguments that ``load_settings`` takes."""
+    command = click.option(
+        "--nats-tls-insecure", "nats__insecure", is_flag=True, default=None,
+        help="NATS: use TLS without checking anything.",
+    )(command)  # fmt: skip
+    for flag, setting, text in reversed(_TLS):
+        file = click.Path(path_type=Path)
+        command = click.option(flag, setting, type=file, metavar="FILE", help=text)(command)
     return command
 
 

@@ -10,116 +10,61 @@ from collections.abc import Iterable, Mapping
 import aiohttp
 import msgspec
 
+from muster.cli.model_records import ask_frontend
+from muster.cli.overview_rows import (
+    UNREACHABLE,
+    ExclusionRow,
+    FrontendRow,
+    InstanceRow,
+    ModelRow,
+    ModelStanding,
+    Overview,
+)
 from muster.config.settings import Settings
 from muster.discovery.open import open_discovery
 from muster.discovery.records import INSTANCES, MODELS, Instance, ModelRecord
-from muster.errors import MusterError
+from muster.errors import DiscoveryError, MusterError
+from muster.frontend.report import FleetReport
 from muster.model.card import ModelDeploymentCard
 from muster.model.catalog.group import name_in
 from muster.model.extension import CardExtension
 from muster.model.mdcsum import compute_terms
 
-__all__ = [
-    "FrontendRow",
-    "InstanceRow",
-    "ModelRow",
-    "ModelStanding",
-    "Overview",
-    "arrange",
-    "look",
-    "read_health",
-]
+__all__ = ["arrange", "from_report", "look", "read_health"]
 
 _ASK_S = 3.0
-_UNREACHABLE = "unreachable"
 
 
-class ModelStanding(msgspec.Struct, frozen=True, kw_only=True):
-    """How a model stands with the frontend: an entry of ``models`` in its ``/health``."""
+async def look(settings: Settings, url: str, *, frontend_will_do: bool = False) -> Overview:
+    """Read the registry, and ask the frontend at ``url``, which has 3 s to answer.
 
-    model: str = ""
-    state: str = "unknown"
-    reason: str = ""
-    message: str = ""
-    mdcsum: str = ""
-
-
-class FrontendRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What a frontend says of itself; ``status`` is ``unreachable`` if it says nothing."""
-
-    url: str = ""
-    status: str
-    message: str = ""
-    models: tuple[ModelStanding, ...] = ()
-
-    @property
-    def answers(self) -> bool:
-        """Whether there is one."""
-        return self.status != _UNREACHABLE
-
-
-class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One model record.
-
-    ``files`` says where its files are: ``http``, ``path``, ``hf``, several with ``+``, or ``none``.
-    ``identity`` names those files wherever they lie, ``terms`` all else that must be equal (see
-    ``compute_terms``). ``differs``: other records of its name at its endpoint cannot serve with it. ``state``, ``reason``
-    and ``message`` are the frontend's; empty without one. A record that cannot be read has only its
-    key and ``error``, and what else could be made out.
-    """
-
-    key: str
-    model: str = ""
-    endpoint: str = ""
-    instance: str = ""
-    mdcsum: str = ""
-    identity: str = ""
-    terms: str = ""
-    context_length: int | None = None
-    types: str = ""
-    files: str = ""
-    aliases: tuple[str, ...] = ()
-    lora: str | None = None
-    differs: bool = False
-    state: str = ""
-    reason: str = ""
-    message: str = ""
-    error: str = ""
-
-
-class InstanceRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One instance record; one that cannot be read has its key and ``error``."""
-
-    key: str
-    endpoint: str = ""
-    instance: str = ""
-    transport: str = ""
-    address: str = ""
-    has_model: bool = False
-    error: str = ""
-
-
-class Overview(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it, each list in a stable order."""
-
-    models: tuple[ModelRow, ...]
-    instances: tuple[InstanceRow, ...]
-    frontend: FrontendRow
-
-
-async def look(settings: Settings, url: str) -> Overview:
-    """Read the registry, then ask the frontend at ``url``, which has 3 s to answer.
+    Args:
+        settings: Where the registry is.
+        url: The frontend's.
+        frontend_will_do: Take the frontend's word for what cannot be read from the registry.
 
     Raises:
-        DiscoveryError: The registry cannot be read.
+        DiscoveryError: The registry cannot be read, and there is nobody else to ask.
     """
+    try:
+        models, instances = await _read(settings)
+    except DiscoveryError as error:
+        frontend, report = await _ask(url), await ask_frontend(url)
+        if not frontend_will_do or isinstance(report, str) or not frontend.answers:
+            raise
+        return from_report(report, frontend, registry_error=error.message)
+    frontend, report = await _ask(url), await ask_frontend(url)
+    if not isinstance(report, str):
+        frontend = msgspec.structs.replace(frontend, excluded=_exclusions(report))
+    return arrange(models, instances, frontend)
+
+
+async def _read(settings: Settings) -> tuple[dict[str, bytes], dict[str, bytes]]:
     discovery = open_discovery(settings.discovery, settings.etcd)
     try:
-        models = await discovery.list(MODELS)
-        instances = await discovery.list(INSTANCES)
+        return await discovery.list(MODELS), await discovery.list(INSTANCES)
     finally:
         await discovery.close()
-    return arrange(models, instances, await _ask(url))
 
 
 async def _ask(url: str) -> FrontendRow:
@@ -130,9 +75,9 @@ async def _ask(url: str) -> FrontendRow:
         ):
             body = await reply.read()
     except TimeoutError:
-        return FrontendRow(url=url, status=_UNREACHABLE, message=f"no answer within {_ASK_S:g} s")
+        return FrontendRow(url=url, status=UNREACHABLE, message=f"no answer within {_ASK_S:g} s")
     except (aiohttp.ClientError, ValueError) as error:
-        return FrontendRow(url=url, status=_UNREACHABLE, message=str(error) or repr(error))
+        return FrontendRow(url=url, status=UNREACHABLE, message=str(error) or repr(error))
     return read_health(url, body)
 
 
@@ -142,7 +87,7 @@ def read_health(url: str, body: bytes) -> FrontendRow:
         reply = msgspec.json.decode(body, type=FrontendRow)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         message = f"its /health is not a frontend's: {error}"
-        return FrontendRow(url=url, status=_UNREACHABLE, message=message)
+        return FrontendRow(url=url, status=UNREACHABLE, message=message)
     return msgspec.structs.replace(reply, url=url)
 
 
@@ -155,20 +100,70 @@ def arrange(
     )
     several = _with_several_cards(rows)
     with_model = {(row.endpoint, row.instance) for row in rows}
+    found = [_instance(key, instances[key]) for key in sorted(instances)]
+    places = {(row.endpoint, row.instance): row for row in found}
     return Overview(
         models=tuple(
             msgspec.structs.replace(
-                _with_standing(row, frontend),
+                _with_standing(_at_its_place(row, places), frontend),
                 differs=not row.error and (row.model, row.endpoint) in several,
             )
             for row in rows
         ),
         instances=tuple(
             msgspec.structs.replace(row, has_model=(row.endpoint, row.instance) in with_model)
-            for row in (_instance(key, instances[key]) for key in sorted(instances))
+            for row in found
         ),
         frontend=frontend,
     )
+
+
+def from_report(report: FleetReport, frontend: FrontendRow, *, registry_error: str) -> Overview:
+    """What a frontend knows, where the registry cannot be read: less than its records would say."""
+    rows = [
+        ModelRow(
+            key=replica.key,
+            model=model.model,
+            endpoint=model.endpoint,
+            instance=replica.instance,
+            transport=replica.transport,
+            address=replica.address,
+            mdcsum=replica.mdcsum,
+            identity=replica.identity,
+            aliases=model.aliases,
+            lora=model.lora or None,
+        )
+        for model in report.models
+        for replica in model.replicas
+    ]
+    return Overview(
+        models=tuple(_with_standing(row, frontend) for row in rows),
+        instances=(),
+        frontend=msgspec.structs.replace(frontend, excluded=_exclusions(report)),
+        registry_error=registry_error,
+    )
+
+
+def _exclusions(report: FleetReport) -> tuple[ExclusionRow, ...]:
+    return tuple(
+        ExclusionRow(
+            model=model.model,
+            endpoint=model.endpoint,
+            instance=each.instance,
+            transport=each.transport,
+            address=each.address,
+            reason=each.reason,
+        )
+        for model in report.models
+        for each in model.excluded
+    )
+
+
+def _at_its_place(row: ModelRow, places: Mapping[tuple[str, str], InstanceRow]) -> ModelRow:
+    place = places.get((row.endpoint, row.instance))
+    if place is None or row.error:
+        return row
+    return msgspec.structs.replace(row, transport=place.transport, address=place.address)
 
 
 def _with_several_cards(rows: Iterable[ModelRow]) -> set[tuple[str, str]]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from muster.cli.options import load_settings, run_loop
+from muster.cli.options import discovery_option, load_settings, run_loop
 from muster.cli.table import printable
 from muster.errors import ConfigError, DiscoveryError, MusterError
 
@@ -43,7 +43,7 @@ __all__ = ["command"]
     "--model-path", type=click.Path(path_type=Path),
     help="Directory to take files from that a card's own location does not give.",
 )  # fmt: skip
-@click.option("--discovery-backend", metavar="NAME", help="Registry: file or memory.")
+@discovery_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object with all checks.")
 def command(
     *,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from muster.cli.options import load_settings, registry_options, run_loop
+from muster.cli.options import load_settings, registry_options, run_loop, tls_options
 from muster.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ __all__ = ["command"]
 @click.option("--delay-ms", type=click.FloatRange(0), default=0.0, show_default=True,
               help="echo: milliseconds a token takes.")  # fmt: skip
 @registry_options
+@tls_options
 def command(
     *,
     model_path: str,
@@ -64,19 +65,15 @@ def command(
     delay_ms: float,
     discovery_backend: str | None,
     request_plane: str | None,
+    **tls: Path | bool | None,
 ) -> None:
     """Serve an engine: register it, serve its model's metadata, answer requests until stopped."""
     from muster.worker.serve import WorkerOptions, serve_worker
 
-    settings = load_settings(
-        discovery__backend=discovery_backend,
-        request_plane__plane=request_plane,
-        system__port=system_port,
-    )
+    flags = {"discovery__backend": discovery_backend, "request_plane__plane": request_plane, **tls}
+    settings = load_settings(system__port=system_port, **flags)
     if settings.origins["system.port"] == "default":
-        settings = load_settings(
-            discovery__backend=discovery_backend, request_plane__plane=request_plane, system__port=0
-        )
+        settings = load_settings(system__port=0, **flags)
     options = WorkerOptions(
         model_path=model_path,
         model_name=model_name,

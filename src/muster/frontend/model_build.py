@@ -107,7 +107,7 @@ def _log(model: str, progress: FetchProgress) -> None:
         return
     values = {
         "model": model,
-        "file": progress.name,
+        "file_name": progress.name,
         "bytes": progress.done_bytes,
         "digest": str(progress.digest),
         "seconds": round(progress.seconds, 3),

@@ -6,8 +6,16 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from muster.cli.overview import FrontendRow, ModelStanding, arrange, read_health
+from muster.cli.overview import arrange, from_report, read_health
+from muster.cli.overview_rows import FrontendRow, ModelStanding
 from muster.discovery.records import Instance, ModelRecord, Transport
+from muster.frontend.report import (
+    ExclusionReport,
+    FleetReport,
+    ModelReport,
+    RegistryReport,
+    ReplicaReport,
+)
 from muster.model.card import ModelDeploymentCard
 from muster.testing.tiny_model import write_tiny_model
 
@@ -118,10 +126,47 @@ def test_instances_know_whether_they_have_a_model(card: ModelDeploymentCard) -> 
     assert found.instances[0].address == "127.0.0.1:5"
 
 
+def test_a_model_says_how_its_instance_is_reached(card: ModelDeploymentCard) -> None:
+    found = arrange(record(card, 1) | record(card, 2), instance(1), NONE).models
+    assert [(row.transport, row.address) for row in found] == [("tcp", "127.0.0.1:5"), ("", "")]
+
+
+def test_a_frontend_s_report_stands_in_for_a_registry_that_cannot_be_read() -> None:
+    replicas = (
+        ReplicaReport(
+            key="ns/c/e/1", instance="1", address="10.0.0.1:5", transport="tcp", mdcsum="a",
+            state="serving",
+        ),
+        ReplicaReport(key="ns/c/e/2", instance="2", mdcsum="b", state="refused", code="incompatible"),
+    )  # fmt: skip
+    left_out = ExclusionReport(instance="1", transport="tcp", address="10.0.0.1:5", reason="full")
+    model = ModelReport(
+        model="m", state="serving", endpoint="ns/c/e", replicas=replicas, excluded=(left_out,)
+    )
+    frontend = says(
+        ModelStanding(model="m", state="ready", mdcsum="a"),
+        ModelStanding(model="m", state="refused", reason="incompatible", mdcsum="b"),
+    )
+    found = from_report(
+        FleetReport(status="degraded", models=(model,)), frontend, registry_error="gone"
+    )
+    assert found.registry_error == "gone"
+    assert [(row.instance, row.transport, row.state) for row in found.models] == [
+        ("1", "tcp", "ready"),
+        ("2", "", "refused"),
+    ]
+    (excluded,) = found.frontend.excluded
+    assert (excluded.model, excluded.endpoint, excluded.reason) == ("m", "ns/c/e", "full")
+
+
 def test_a_health_page_of_either_kind_is_read() -> None:
     ours = read_health("u", b'{"status":"degraded","models":[{"model":"m","state":"refused"}]}')
     assert ours.answers
     assert ours.models == (ModelStanding(model="m", state="refused"),)
+    stale = read_health(
+        "u", b'{"status":"degraded","registry":{"stale_since":"2026-01-01T00:00:00Z","reason":"x"}}'
+    )
+    assert stale.registry == RegistryReport(stale_since="2026-01-01T00:00:00Z", reason="x")
     dynamo = read_health("u", b'{"status":"healthy","endpoints":[],"instances":[]}')
     assert (dynamo.status, dynamo.models, dynamo.url) == ("healthy", (), "u")
 
