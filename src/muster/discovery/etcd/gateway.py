@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -202,7 +203,7 @@ class Gateway:
         except TimeoutError:
             raise EtcdUnreachableError(f"{endpoint} did not answer within {limit:g} s") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise EtcdUnreachableError(f"{endpoint}: {error}") from error
+            raise EtcdUnreachableError(f"{endpoint}: {_reason(error)}") from error
         if status != 200:
             raise _refused(endpoint, status, data)
         try:
@@ -251,7 +252,19 @@ class Gateway:
             raise EtcdUnreachableError(f"{endpoint} began no watch within {limit:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
             self.leave(endpoint)
-            raise EtcdUnreachableError(f"{endpoint}: {error}") from error
+            raise EtcdUnreachableError(f"{endpoint}: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What went wrong, in the system's words where the client's are longer."""
+    if isinstance(error, aiohttp.ClientConnectorError) and not isinstance(
+        error, aiohttp.ClientSSLError
+    ):
+        number = error.os_error.errno or 0
+        return os.strerror(number) if number > 0 else str(error.os_error.strerror)
+    if isinstance(error, aiohttp.ClientPayloadError | aiohttp.ServerDisconnectedError):
+        return "the connection was lost"
+    return str(error)
 
 
 async def _messages(endpoint: str, answer: aiohttp.ClientResponse) -> AsyncIterator[WatchReply]:

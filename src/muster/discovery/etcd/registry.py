@@ -134,9 +134,11 @@ class _Core:
         try:
             await self.lease.revoke()
         except DiscoveryError as error:
-            logger.warning(
-                "our records stay until their lease runs out", extra=facts(reason=error.message)
-            )
+            if len(self.lease.claims):
+                logger.warning(
+                    "our records stay until their lease runs out",
+                    extra=facts(records=len(self.lease.claims), reason=error.message),
+                )
         finally:
             await self._gateway.close()
 
