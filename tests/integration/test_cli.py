@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from muster.model.card import ModelDeploymentCard
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -166,3 +166,11 @@ def test_two_frontends_cannot_have_one_port(site: Site) -> None:
     assert second.wait() == 2
     assert port in second.text()
     assert "Traceback" not in second.text()
+
+
+def test_a_frontend_leaves_the_status_servers_port_to_the_worker(site: Site, model: Path) -> None:
+    port = str(free_port())
+    frontend = site.frontend(DYN_SYSTEM_PORT=port)
+    site.worker(model, "tiny", DYN_SYSTEM_PORT=port)
+    frontend.wait_for_model("tiny")
+    assert "status server listens" not in frontend.process.text()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from muster.testing.site import Site
+from muster.testing.site import Site, wait_until
 from muster.testing.tiny_model import write_tiny_model
 
 pytestmark = pytest.mark.timeout(120)
@@ -98,6 +98,30 @@ def test_a_worker_with_another_card_is_refused_and_shown_so(
     assert re.search(r"^tiny .* !=  2048 +http +refused$", text, re.MULTILINE)
     assert "tiny at dynamo/backend/generate has 2 different cards" in text
     assert "  tiny is refused (" in text
+
+
+def test_an_instance_that_gets_no_requests_is_shown_with_the_reason(
+    site: Site, model: Path
+) -> None:
+    site.worker(model, "tiny")
+    frontend = site.frontend()
+    frontend.wait_for_model("tiny")
+    (name,) = site.records("v1/instances")
+    (record,) = site.records("v1/instances").values()
+    bare = record | {"instance_id": 0xAB, "transport": {"nats_tcp": "dynamo_backend.generate-ab"}}
+    path = site.registry / "v1" / "instances" / f"{name.rpartition('%2F')[0]}%2Fab"
+
+    def shown() -> str:
+        path.write_text(json.dumps(bare))  # also keeps it alive
+        text = ls(site.registry, frontend.url).stdout
+        return text if "instance ab gets" in text else ""
+
+    text = wait_until(shown, "the instance is seen")
+    assert (
+        "  tiny at dynamo/backend/generate: instance ab gets no requests: it has registered no model"
+    ) in text.splitlines()
+    assert re.search(r"^tiny +\S+ +[0-9a-f]+ +tcp .* ready$", text, re.MULTILINE)
+    assert re.search(r"^dynamo/backend/generate +ab +nats_tcp +dynamo_backend", text, re.MULTILINE)
 
 
 def test_a_registry_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 
@@ -34,7 +35,10 @@ async def serve_frontend(
 
     Neither a cache nor a registry that cannot be used is a reason not to start: files are then kept
     in memory, and ``/health`` is 503 with the reason until the registry answers. Many frontends that
-    start before their registry do so are not to be restarted in a loop.
+    start before their registry are not to be restarted in a loop.
+
+    There is no status server: a port for one that the environment of a whole machine names is its
+    worker's, as with Dynamo's frontend. ``/health`` and ``/metrics`` are on the service's own port.
 
     Args:
         settings: All settings.
@@ -45,6 +49,10 @@ async def serve_frontend(
     Raises:
         MusterError: What kept it from serving.
     """
+    if settings.system.port is not None:
+        logger.info("a frontend has no status server; the port is left to a worker")
+        system = dataclasses.replace(settings.system, port=None)
+        settings = dataclasses.replace(settings, system=system)
     store = BlobStore(
         cache_root(settings.cache, environ),
         min_free_bytes=settings.cache.min_free_bytes,
