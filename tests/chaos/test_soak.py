@@ -34,7 +34,7 @@ pytestmark = pytest.mark.timeout(SECONDS + 120)
 logger = logging.getLogger("chaos")
 
 STREAMS = 1000
-LENGTHS = (15, 30, 45)
+LENGTHS = (10, 20, 30)
 """Tokens of a reply; at some five a second."""
 NAME = "tiny"
 

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 from muster.config.settings import Settings
+from muster.errors import MusterError
 from muster.llm.protocol import Engine
+from muster.log import facts
 from muster.model.model_type import ModelInput, ModelType, WorkerType
 from muster.model.publish.hub_cache import find_model
 from muster.model.publish.publication import Publication
 from muster.model.publish.register import register_model
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.runtime import DistributedRuntime
+from muster.runtime.shutdown import Phase
 
 __all__ = ["WorkerOptions", "WorkerReport", "serve_worker"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,7 @@ async def serve_worker(
     load_engine: Callable[[Path], Engine],
     on_ready: Callable[[WorkerReport], None],
 ) -> None:
-    """Serve until SIGTERM or SIGINT, then end in order.
+    """Serve until SIGTERM or SIGINT, then end in order; told so before it serves, it ends quietly.
 
     Args:
         options: What to serve.
@@ -71,32 +77,46 @@ async def serve_worker(
         MusterError: What kept the worker from serving; nothing is left in the registry.
     """
     async with DistributedRuntime(settings=settings) as runtime:
-        endpoint = runtime.endpoint(options.endpoint)
-        # Whether weights are needed is the engine's to say, and it says which.
-        directory = await asyncio.to_thread(
-            find_model, options.model_path, settings.metadata, ignore_weights=True
+        try:
+            await _serve(runtime, options, load_engine, on_ready)
+        except MusterError as error:
+            if runtime.phase is Phase.RUNNING:
+                raise
+            logger.info("told to stop before it served", extra=facts(reason=error.message))
+
+
+async def _serve(
+    runtime: DistributedRuntime,
+    options: WorkerOptions,
+    load_engine: Callable[[Path], Engine],
+    on_ready: Callable[[WorkerReport], None],
+) -> None:
+    endpoint = runtime.endpoint(options.endpoint)
+    # Whether weights are needed is the engine's to say, and it says which.
+    directory = await asyncio.to_thread(
+        find_model, options.model_path, runtime.settings.metadata, ignore_weights=True
+    )
+    engine = await asyncio.to_thread(load_engine, directory)
+    # The instance first: a frontend that lists the model then finds somebody to ask.
+    service = await runtime.serve(endpoint.id(), engine.generate)
+    publication = await register_model(
+        ModelInput.Tokens,
+        options.model_type,
+        endpoint,
+        options.model_path,
+        options.model_name,
+        worker_type=WorkerType.Aggregated,
+        kv_cache_block_size=options.kv_cache_block_size,
+        runtime_config=ModelRuntimeConfig(context_length=options.context_length),
+        custom_template_path=options.custom_template,
+        ignore_weights=True,
+        model_aliases=options.aliases,
+    )
+    on_ready(
+        WorkerReport(
+            publication=publication,
+            instance_id=runtime.instance_id,
+            status_url=runtime.status_url,
         )
-        engine = await asyncio.to_thread(load_engine, directory)
-        # The instance first: a frontend that lists the model then finds somebody to ask.
-        service = await runtime.serve(endpoint.id(), engine.generate)
-        publication = await register_model(
-            ModelInput.Tokens,
-            options.model_type,
-            endpoint,
-            options.model_path,
-            options.model_name,
-            worker_type=WorkerType.Aggregated,
-            kv_cache_block_size=options.kv_cache_block_size,
-            runtime_config=ModelRuntimeConfig(context_length=options.context_length),
-            custom_template_path=options.custom_template,
-            ignore_weights=True,
-            model_aliases=options.aliases,
-        )
-        on_ready(
-            WorkerReport(
-                publication=publication,
-                instance_id=runtime.instance_id,
-                status_url=runtime.status_url,
-            )
-        )
-        await service.closed.wait()
+    )
+    await service.closed.wait()
