@@ -5,18 +5,27 @@ from __future__ import annotations
 import contextlib
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from systems import free_port, process
 
 from muster.testing.etcd_server import EtcdServer
 
-__all__ = ["etcd", "etcd_missing", "nats", "nats_missing"]
+__all__ = ["NatsServer", "etcd", "etcd_missing", "nats", "nats_missing"]
 
 _START_S = 20.0
+
+
+class NatsServer(NamedTuple):
+    """A running nats-server."""
+
+    url: str
+    process: subprocess.Popen[bytes]
 
 
 def etcd_missing() -> str:
@@ -41,8 +50,8 @@ def _nats_program() -> str | None:
 
 
 @contextlib.contextmanager
-def nats() -> Iterator[str]:
-    """A nats-server of its own until the block ends; gives its URL."""
+def nats() -> Iterator[NatsServer]:
+    """A nats-server of its own until the block ends."""
     program = _nats_program()
     if program is None:
         raise RuntimeError(nats_missing())
@@ -62,4 +71,4 @@ def nats() -> Iterator[str]:
                 time.sleep(0.05)
             else:
                 raise RuntimeError(f"nats-server did not start: {(root / 'nats.log').read_text()}")
-            yield f"nats://127.0.0.1:{port}"
+            yield NatsServer(f"nats://127.0.0.1:{port}", server)
