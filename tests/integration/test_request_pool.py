@@ -134,7 +134,7 @@ def test_those_who_share_a_failed_attempt_each_get_an_error_of_their_own() -> No
 @pytest.mark.parametrize(
     ("answer", "kind", "words"),
     [
-        (lambda writer: writer.close(), CannotConnect, "closed before it answered anything"),
+        (lambda writer: writer.close(), Disconnected, "lost before any answer"),
         (
             lambda writer: (writer.write(bytes(4)), writer.close()),
             Disconnected,

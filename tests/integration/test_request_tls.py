@@ -14,7 +14,13 @@ import pytest
 
 from muster.config.settings import RequestTlsSettings, Settings
 from muster.discovery.memory import MemoryRegistry
-from muster.errors import CannotConnect, ConfigError, ConnectionTimeout, MusterError
+from muster.errors import (
+    CannotConnect,
+    ConfigError,
+    ConnectionTimeout,
+    Disconnected,
+    MusterError,
+)
 from muster.runtime import Client
 from muster.testing.certificates import Certificate, CertificateAuthority
 from muster.testing.loops import run
@@ -192,7 +198,7 @@ def test_a_caller_without_the_certificate_that_is_wanted_is_told(
 
 def test_a_plain_caller_of_a_worker_with_tls_is_told(papers: Papers) -> None:
     error = failure(papers.both, {})
-    assert type(error) is CannotConnect
+    assert type(error) is Disconnected  # it was connected, and a worker that dies looks the same
     assert "without TLS" in error.message
     assert "DYN_TCP_TLS_CA_CERT_PATH" in error.hint
 

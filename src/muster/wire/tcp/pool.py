@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import ssl
 from collections import deque
 from typing import Any, cast
 
@@ -75,19 +74,15 @@ class _RequestConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         detail = f": {exc}" if exc else ""
-        if isinstance(exc, ssl.SSLError):
-            self._lose(
-                CannotConnect(f"{self._peer} broke off TLS{detail}", hint=CERTIFICATE_WANTED)
-            )
+        if self._secure and not self._heard:
+            # With TLS 1.3 the other side refuses a certificate after ours has taken its own.
+            message = f"{self._peer} broke off TLS before it answered anything{detail}"
+            self._lose(CannotConnect(message, hint=CERTIFICATE_WANTED))
         elif self._heard:
             self._lose(Disconnected(f"connection to {self._peer} lost{detail}"))
         else:
-            how = "with TLS" if self._secure else "without TLS"
-            message = (
-                f"{self._peer}, connected to {how}, closed before it answered anything{detail}"
-            )
-            hint = CERTIFICATE_WANTED if self._secure else TLS_WANTED
-            self._lose(CannotConnect(message, hint=hint))
+            message = f"connection to {self._peer}, without TLS, lost before any answer{detail}"
+            self._lose(Disconnected(message, hint=TLS_WANTED))
 
     def _abort(self, error: MusterError) -> None:
         self._lose(error)
