@@ -242,7 +242,7 @@ class Site:
         """A ``muster worker`` of the model in ``model`` under ``name``; returns once registered."""
         command = [sys.executable, "-m", "muster.cli.main", "worker", "--model-path", str(model)]
         process = self.start(role, [*command, "--model-name", name, *options], **env)
-        self._wait_for(process, lambda: "serving" in process.text(), "worker registered")
+        self._wait_for(process, lambda: "serving '" in process.text(), "worker registered")
         return process
 
     def frontend(self, *options: str, role: str = "frontend", **env: str) -> Api:
