@@ -17,6 +17,14 @@ TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = f"00-{TRACE_ID}-00f067aa0ba902b7-01"
 
 
+@pytest.fixture(autouse=True)
+def no_request_after() -> Iterator[None]:
+    """Whose request it is stays set in a connection's task; these tests have none of their own."""
+    token = log.set_request("before")
+    yield
+    log.reset(token)
+
+
 class Spans:
     """Takes every span."""
 
