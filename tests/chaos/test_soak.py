@@ -29,7 +29,7 @@ from muster.testing.site import Api, Process, Site, free_port, wait_until
 
 SECONDS = float(os.environ.get("MUSTER_SOAK_SECS", "60"))
 
-pytestmark = pytest.mark.timeout(SECONDS + 120)
+pytestmark = pytest.mark.timeout(SECONDS + 240)
 
 logger = logging.getLogger("chaos")
 
@@ -115,7 +115,7 @@ def test_a_thousand_streams_leave_no_memory_no_task_and_no_descriptor(
     def load(lengths: tuple[int, ...]) -> Load:
         return Load(
             [frontend.url], NAME, clients=STREAMS, lengths=lengths, streamed=1.0, pause_s=0.01,
-            deadline_s=60,
+            deadline_s=120,
         )  # fmt: skip
 
     with load((10,)) as first:
