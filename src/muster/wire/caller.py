@@ -26,6 +26,7 @@ from muster.wire.control import (
 )
 from muster.wire.frames import encode_two_part
 from muster.wire.local import LocalSender
+from muster.wire.span import SpanProxy
 from muster.wire.targets import LoopbackTarget, NatsTarget, Target, TcpTarget
 from muster.wire.tcp.call_home import CallHome
 from muster.wire.tcp.response_stream import ResponseStream
@@ -112,9 +113,12 @@ class Caller:
         if sender is None:
             raise CannotConnect(f"this process cannot call {target.peer}")
         body = _encoded(request, target.codec)
-        headers = self._headers(target, context)
+        attributes = {"peer": target.peer}
+        span = context.begin_span("client_request", kind="client", attributes=attributes)
+        headers = self._headers(target, context, span)
         decode: Callable[[bytes], Any] = decoder.of(target.codec)
         stream: ResponseStream[T] = self._home.open(target.peer, decode)
+        stream.span = span
         try:
             payload = encode_two_part(self._control(target, context, stream.subject), body)
             await sender.send(target, headers, payload, stream)
@@ -135,8 +139,8 @@ class Caller:
         except NOT_ENCODABLE as error:
             raise InvalidArgument(f"the request's metadata cannot be encoded: {error}") from error
 
-    def _headers(self, target: Target, context: Context) -> bytes:
-        headers = headers_of(context)
+    def _headers(self, target: Target, context: Context, span: SpanProxy | None) -> bytes:
+        headers = headers_of(context, span)
         headers["x-endpoint-path"] = target.path
         headers["x-frontend-send-ts-ns"] = str(time.time_ns())
         try:

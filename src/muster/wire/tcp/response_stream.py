@@ -35,6 +35,7 @@ from muster.wire.control import (
 )
 from muster.wire.errors import exception_from
 from muster.wire.frames import TwoPart, encode_two_part
+from muster.wire.span import SpanProxy
 
 __all__ = ["Home", "HomeConnection", "Phase", "ResponseStream"]
 
@@ -92,6 +93,7 @@ class ResponseStream(Generic[T]):
         reported: Whether the worker's handler reported that failure as an item; otherwise the
             transport found it, or the request was refused.
         on_end: Called once with the stream when it has ended, for whatever reason. Must not raise.
+        span: The request's span at its caller, ended with the stream; if anybody records spans.
     """
 
     __slots__ = (
@@ -109,6 +111,7 @@ class ResponseStream(Generic[T]):
         "peer",
         "phase",
         "reported",
+        "span",
         "subject",
     )
 
@@ -128,6 +131,7 @@ class ResponseStream(Generic[T]):
         self.failure: MusterError | None = None
         self.reported = False
         self.on_end: Callable[[ResponseStream[Any]], None] | None = None
+        self.span: SpanProxy | None = None
         self.phase = Phase.ACK
         self.deadline = home.now() + home.settings.ack_timeout_s
 
@@ -333,6 +337,10 @@ class ResponseStream(Generic[T]):
         if connection is not None:
             connection.finish()
         self._wake()
+        if self.span is not None:
+            if error is not None:
+                self.span.set_status("error", error.message)
+            self.span.end()
         if self.on_end is not None:
             self.on_end(self)
 
