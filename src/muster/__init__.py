@@ -27,17 +27,17 @@ if TYPE_CHECKING:
     from muster.model.publish.taints import update_model_taints
     from muster.model.runtime_config import ModelRuntimeConfig
     from muster.names import EndpointId
-    from muster.runtime.choosers import RouterMode
-    from muster.runtime.client import Client
-    from muster.runtime.component import Component, Namespace
-    from muster.runtime.decorators import dynamo_endpoint, dynamo_worker
+    from muster.runtime.calling.choosers import RouterMode
+    from muster.runtime.calling.client import Client
+    from muster.runtime.components.component import Component, Namespace
+    from muster.runtime.components.decorators import dynamo_endpoint, dynamo_worker
+    from muster.runtime.components.documents import Document
+    from muster.runtime.components.endpoint import Endpoint
+    from muster.runtime.components.endpoint_builder import EndpointBuilder
+    from muster.runtime.components.unary import UnaryClient, serve_unary_endpoint
+    from muster.runtime.components.watched_keys import KeyReaction, KeyState, KeyWatch
     from muster.runtime.distributed import DistributedRuntime
-    from muster.runtime.documents import Document
-    from muster.runtime.endpoint import Endpoint
-    from muster.runtime.endpoint_builder import EndpointBuilder
-    from muster.runtime.metadata_registry import MetadataArtifactRegistry
-    from muster.runtime.unary import UnaryClient, serve_unary_endpoint
-    from muster.runtime.watched_keys import KeyReaction, KeyState, KeyWatch
+    from muster.runtime.metadata.registry import MetadataArtifactRegistry
     from muster.wire.context import Context
     from muster.wire.control import Annotated
 
@@ -85,38 +85,38 @@ __all__ = [
 _PLACES = {
     "Annotated": "muster.wire.control",
     "CheckedFile": "muster.model.checked_file",
-    "Client": "muster.runtime.client",
-    "Component": "muster.runtime.component",
+    "Client": "muster.runtime.calling.client",
+    "Component": "muster.runtime.components.component",
     "Context": "muster.wire.context",
     "DeviceType": "muster.discovery.records",
     "DistributedRuntime": "muster.runtime.distributed",
-    "Document": "muster.runtime.documents",
-    "Endpoint": "muster.runtime.endpoint",
-    "EndpointBuilder": "muster.runtime.endpoint_builder",
+    "Document": "muster.runtime.components.documents",
+    "Endpoint": "muster.runtime.components.endpoint",
+    "EndpointBuilder": "muster.runtime.components.endpoint_builder",
     "EndpointId": "muster.names",
     "Instance": "muster.discovery.records",
-    "KeyReaction": "muster.runtime.watched_keys",
-    "KeyState": "muster.runtime.watched_keys",
-    "KeyWatch": "muster.runtime.watched_keys",
-    "MetadataArtifactRegistry": "muster.runtime.metadata_registry",
+    "KeyReaction": "muster.runtime.components.watched_keys",
+    "KeyState": "muster.runtime.components.watched_keys",
+    "KeyWatch": "muster.runtime.components.watched_keys",
+    "MetadataArtifactRegistry": "muster.runtime.metadata.registry",
     "ModelDeploymentCard": "muster.model.card",
     "ModelInput": "muster.model.model_type",
     "ModelRuntimeConfig": "muster.model.runtime_config",
     "ModelType": "muster.model.model_type",
-    "Namespace": "muster.runtime.component",
-    "RouterMode": "muster.runtime.choosers",
+    "Namespace": "muster.runtime.components.component",
+    "RouterMode": "muster.runtime.calling.choosers",
     "Transport": "muster.discovery.records",
     "TransportType": "muster.discovery.records",
-    "UnaryClient": "muster.runtime.unary",
+    "UnaryClient": "muster.runtime.components.unary",
     "WorkerType": "muster.model.model_type",
-    "dynamo_endpoint": "muster.runtime.decorators",
-    "dynamo_worker": "muster.runtime.decorators",
+    "dynamo_endpoint": "muster.runtime.components.decorators",
+    "dynamo_worker": "muster.runtime.components.decorators",
     "fetch_llm": "muster.model.publish.fetch_model",
     "fetch_model": "muster.model.publish.fetch_model",
     "lora_name_to_id": "muster.model.publish.lora_id",
     "register_llm": "muster.model.publish.register",
     "register_model": "muster.model.publish.register",
-    "serve_unary_endpoint": "muster.runtime.unary",
+    "serve_unary_endpoint": "muster.runtime.components.unary",
     "unregister_llm": "muster.model.publish.register",
     "unregister_model": "muster.model.publish.register",
     "update_model_taints": "muster.model.publish.taints",

@@ -9,6 +9,7 @@ request); work with a lexical scope uses ``asyncio.TaskGroup``.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import logging
 from collections.abc import Coroutine
 from typing import Any, TypeVar
@@ -45,8 +46,19 @@ class TaskOwner:
         """
         self.launch(work, name=name).add_done_callback(_log_failure)
 
-    def launch(self, work: Coroutine[Any, Any, T], *, name: str) -> asyncio.Task[T]:
+    def launch(
+        self,
+        work: Coroutine[Any, Any, T],
+        *,
+        name: str,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.Task[T]:
         """Run ``work`` as a task of this owner and return it; who awaits it gets its failure.
+
+        Args:
+            work: What to run.
+            name: Shown in logs.
+            context: Its context variables; by default a copy of the caller's.
 
         Raises:
             RuntimeError: If the owner is closed; ``work`` is closed unrun.
@@ -54,7 +66,9 @@ class TaskOwner:
         if self._closed:
             work.close()
             raise RuntimeError(f"{self._name} is closed and starts no more tasks")
-        task = asyncio.get_running_loop().create_task(work, name=f"{self._name}:{name}")
+        task = asyncio.get_running_loop().create_task(
+            work, name=f"{self._name}:{name}", context=context
+        )
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task

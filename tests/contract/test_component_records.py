@@ -21,8 +21,8 @@ from muster.discovery.keys import MAX_RECORD_BYTES
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.errors import ConflictError, DiscoveryError, InvalidArgument, NotRegisteredError
 from muster.runtime import Component, DistributedRuntime, KeyState
-from muster.runtime.documents import DOCUMENTS
-from muster.runtime.watched_keys import WATCHED
+from muster.runtime.components.documents import DOCUMENTS
+from muster.runtime.components.watched_keys import WATCHED
 from muster.testing.etcd_server import shared_etcd
 from muster.testing.loops import run
 from muster.testing.runtimes import loopback_settings
@@ -439,7 +439,9 @@ def test_c11_a_callback_gets_each_state_and_may_fail(
             assert seen.empty()
 
     run(scenario())
-    (record,) = [each for each in caplog.records if each.name == "muster.runtime.watched_keys"]
+    (record,) = [
+        each for each in caplog.records if each.name == "muster.runtime.components.watched_keys"
+    ]
     assert "no ones, please" in str(record.exc_info)
 
 

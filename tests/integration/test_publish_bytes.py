@@ -76,7 +76,7 @@ def test_a_file_changed_on_disk_is_served_as_registered_and_shown_as_drift(
     warned = [r for r in caplog.records if "has changed on disk" in r.getMessage()]
     assert warned
     facts = warned[0].__dict__["facts"]
-    assert facts["file"] == config
+    assert facts["file_name"] == config
     assert facts["registered"] == Digest.of(before)
 
 
@@ -112,7 +112,7 @@ def test_an_extra_file_over_the_limit_is_left_out_with_a_warning(
     run(scenario())
     (warning,) = [r for r in caplog.records if "stays out of the card" in r.getMessage()]
     assert warning.levelno == logging.WARNING
-    assert warning.__dict__["facts"]["file"] == "optimizer.ckpt"
+    assert warning.__dict__["facts"]["file_name"] == "optimizer.ckpt"
 
 
 def test_an_extra_file_that_is_a_link_outside_is_left_out_with_a_warning(

@@ -20,6 +20,7 @@ from muster.runtime import (
     dynamo_endpoint,
     serve_unary_endpoint,
 )
+from muster.runtime.serving.handler import with_context
 from muster.testing.fragile import FragileDiscovery
 from muster.testing.loops import run
 from muster.testing.runtimes import loopback_settings, runtime_in
@@ -170,14 +171,14 @@ def test_a_serve_that_is_cancelled_while_it_registers_leaves_nothing() -> None:
         async with runtime:
             endpoint = runtime.endpoint("n.c.e")
             async with asyncio.TaskGroup() as group:
-                serving = group.create_task(runtime.serve(endpoint.id(), echo))
+                serving = group.create_task(runtime.serve(endpoint.id(), with_context(echo)))
                 await asyncio.sleep(0.05)
                 serving.cancel()
                 await asyncio.sleep(0.05)
                 fragile.let_go()
             assert serving.cancelled()
             assert await runtime.discovery.list("v1/instances") == {}
-            await runtime.serve(endpoint.id(), echo)
+            await runtime.serve(endpoint.id(), with_context(echo))
             assert len(await runtime.discovery.list("v1/instances")) == 1
 
     run(scenario())

@@ -23,10 +23,10 @@ from prometheus_client import CollectorRegistry
 from muster.config.settings import SystemSettings
 from muster.content.snapshot import take_snapshot
 from muster.names import EndpointId
-from muster.runtime.metadata_registry import (
+from muster.runtime.metadata.registry import (
     Artifact, MetadataArtifactRegistry, MetadataKey, MetadataOwner)
-from muster.runtime.metadata_route import format_path
-from muster.runtime.status import HealthReport, StatusServer
+from muster.runtime.metadata.route import format_path
+from muster.runtime.status.server import HealthReport, StatusServer
 
 def memory():
     fields = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())

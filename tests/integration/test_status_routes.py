@@ -17,11 +17,11 @@ from yarl import URL
 
 from muster.config.settings import SystemSettings
 from muster.errors import InvalidArgument
-from muster.runtime.engine_routes import EngineRoutes
-from muster.runtime.health import HealthReport
-from muster.runtime.lora_routes import EndpointLoras, LoraReply, LoraRoutes
-from muster.runtime.metadata_registry import MetadataArtifactRegistry
-from muster.runtime.status import StatusServer
+from muster.runtime.metadata.registry import MetadataArtifactRegistry
+from muster.runtime.serving.health import HealthReport
+from muster.runtime.status.engine_routes import EngineRoutes
+from muster.runtime.status.lora_routes import EndpointLoras, LoraReply, LoraRoutes
+from muster.runtime.status.server import StatusServer
 
 ECHO = b'{"a": 1.0, "b": [null, "\xc3\xa9"]}'
 LOAD = {"lora_name": "a", "source": {"uri": "file:///x"}}

@@ -20,17 +20,17 @@ from muster.content.snapshot import take_snapshot
 from muster.digest import Digest
 from muster.errors import ConfigError
 from muster.names import EndpointId
-from muster.runtime.file_body import PIECE_BYTES
-from muster.runtime.health import HealthReport, StaleRegistry
-from muster.runtime.metadata_registry import (
+from muster.runtime.metadata.file_body import PIECE_BYTES
+from muster.runtime.metadata.registry import (
     BASE_SUFFIX,
     Artifact,
     MetadataArtifactRegistry,
     MetadataKey,
     MetadataOwner,
 )
-from muster.runtime.metadata_route import format_path
-from muster.runtime.status import StatusServer
+from muster.runtime.metadata.route import format_path
+from muster.runtime.serving.health import HealthReport, StaleRegistry
+from muster.runtime.status.server import StatusServer
 
 OWNER = MetadataOwner(1, EndpointId("ns", "backend", "generate"))
 READY = HealthReport(ready=True, uptime_s=6.5, endpoints={"generate": True})

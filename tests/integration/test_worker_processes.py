@@ -7,11 +7,12 @@ import signal
 import threading
 import time
 import urllib.error
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site, free_port, wait_until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -186,3 +187,23 @@ def test_a_worker_without_a_model_says_so_and_leaves_nothing(site: Site, tmp_pat
     assert "neither a directory nor a model in the hub cache" in process.text()
     assert "Traceback" not in process.text()
     assert site.records("v1/mdc") == site.records("v1/instances") == {}
+
+
+def test_a_worker_with_a_canary_proves_its_engine_before_it_is_ready(
+    site: Site, model: Path
+) -> None:
+    port = free_port()
+    site.worker(
+        model,
+        "tiny",
+        "--system-port",
+        str(port),
+        DYN_HEALTH_CHECK_ENABLED="true",
+        DYN_CANARY_WAIT_TIME="0.1",
+    )
+
+    def ready() -> bool:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5) as reply:
+            return bool(json.load(reply)["status"] == "ready")
+
+    wait_until(ready, "the canary has proved the engine")

@@ -18,11 +18,11 @@ from yarl import URL
 
 from muster.config.settings import SystemSettings
 from muster.names import EndpointId
-from muster.runtime.engine_routes import EngineRoutes
-from muster.runtime.health import HealthBoard
-from muster.runtime.lora_routes import EndpointLoras, LoraRoutes
-from muster.runtime.metadata_registry import MetadataArtifactRegistry
-from muster.runtime.status import StatusServer
+from muster.runtime.metadata.registry import MetadataArtifactRegistry
+from muster.runtime.serving.health import HealthBoard
+from muster.runtime.status.engine_routes import EngineRoutes
+from muster.runtime.status.lora_routes import EndpointLoras, LoraRoutes
+from muster.runtime.status.server import StatusServer
 from muster.testing.site import Site, free_port, wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]

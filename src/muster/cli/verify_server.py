@@ -16,9 +16,9 @@ from muster.errors import DiscoveryError, MusterError, SourceError
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
 from muster.model.fetch.place import redact
-from muster.runtime.metadata_answers import FILES_PATH
-from muster.runtime.metadata_registry import MetadataKey
-from muster.runtime.metadata_route import format_path
+from muster.runtime.metadata.answers import FILES_PATH
+from muster.runtime.metadata.registry import MetadataKey
+from muster.runtime.metadata.route import format_path
 
 __all__ = ["cards_served_at", "get_card", "host_of", "is_base", "listed_files"]
 

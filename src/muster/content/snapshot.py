@@ -147,7 +147,7 @@ def _copy(
             ) from error
         logger.warning(
             "keeping a copy in memory, because the disk does not take it",
-            extra=facts(file=source, directory=place, reason=error.strerror),
+            extra=facts(file_name=source, directory=place, reason=error.strerror),
         )
     os.lseek(descriptor, 0, os.SEEK_SET)
     try:

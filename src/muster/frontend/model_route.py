@@ -11,8 +11,8 @@ from muster.errors import InvalidArgument, MusterError, WorkerUnavailable
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.model.catalog.group import GroupKey
 from muster.runtime import Client, Context, RouterMode
-from muster.runtime.client import TRY_ELSEWHERE
-from muster.runtime.response import Response
+from muster.runtime.calling.client import TRY_ELSEWHERE
+from muster.runtime.calling.response import Response
 from muster.wire.control import FrameDecoder
 
 __all__ = [

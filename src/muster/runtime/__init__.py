@@ -11,16 +11,16 @@ from typing import Any
 
 from muster.discovery.records import DeviceType, Instance, Transport, TransportType
 from muster.names import EndpointId
-from muster.runtime.choosers import RouterMode
-from muster.runtime.client import Client
-from muster.runtime.component import Component, Namespace
-from muster.runtime.decorators import dynamo_endpoint, dynamo_worker
+from muster.runtime.calling.choosers import RouterMode
+from muster.runtime.calling.client import Client
+from muster.runtime.components.component import Component, Namespace
+from muster.runtime.components.decorators import dynamo_endpoint, dynamo_worker
+from muster.runtime.components.documents import Document
+from muster.runtime.components.endpoint import Endpoint
+from muster.runtime.components.endpoint_builder import EndpointBuilder
+from muster.runtime.components.unary import UnaryClient, serve_unary_endpoint
+from muster.runtime.components.watched_keys import KeyReaction, KeyState, KeyWatch
 from muster.runtime.distributed import DistributedRuntime
-from muster.runtime.documents import Document
-from muster.runtime.endpoint import Endpoint
-from muster.runtime.endpoint_builder import EndpointBuilder
-from muster.runtime.unary import UnaryClient, serve_unary_endpoint
-from muster.runtime.watched_keys import KeyReaction, KeyState, KeyWatch
 from muster.wire.context import Context
 from muster.wire.control import Annotated
 

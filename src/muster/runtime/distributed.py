@@ -25,23 +25,23 @@ from muster.discovery.open import open_discovery
 from muster.discovery.records import Instance
 from muster.errors import ConfigError, DiscoveryError
 from muster.names import EndpointId, check_name
-from muster.runtime.calling import Calling
-from muster.runtime.choosers import RouterMode
-from muster.runtime.client import Client
-from muster.runtime.component import Namespace
-from muster.runtime.endpoint import Endpoint
-from muster.runtime.engine_routes import EngineCallback, EngineRoutes
-from muster.runtime.health import HealthBoard, HealthReport
-from muster.runtime.lora_routes import EndpointLoras, LoraRoutes
-from muster.runtime.metadata_registry import MetadataArtifactRegistry
-from muster.runtime.metrics_hierarchy import MetricsNode
+from muster.runtime.calling.calling import Calling
+from muster.runtime.calling.choosers import RouterMode
+from muster.runtime.calling.client import Client
+from muster.runtime.components.component import Namespace
+from muster.runtime.components.endpoint import Endpoint
+from muster.runtime.metadata.registry import MetadataArtifactRegistry
+from muster.runtime.metrics.hierarchy import MetricsNode
+from muster.runtime.metrics.requests import RequestMetrics
 from muster.runtime.otel import OtelExporter, configure_otel
-from muster.runtime.planes import Planes
-from muster.runtime.request_metrics import RequestMetrics
-from muster.runtime.serving import Service, Serving
+from muster.runtime.serving.health import HealthBoard, HealthReport
+from muster.runtime.serving.planes import Planes
+from muster.runtime.serving.serving import Service, Serving
 from muster.runtime.shutdown import Phase, attempt, run_steps
 from muster.runtime.signals import ShutdownSignals
-from muster.runtime.status import StatusServer
+from muster.runtime.status.engine_routes import EngineCallback, EngineRoutes
+from muster.runtime.status.lora_routes import EndpointLoras, LoraRoutes
+from muster.runtime.status.server import StatusServer
 from muster.tasks import TaskOwner
 from muster.wire.context import Context
 

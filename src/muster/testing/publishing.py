@@ -22,7 +22,7 @@ from muster.model.model_type import ModelInput, ModelType, WorkerType
 from muster.model.publish.publication import Publication
 from muster.model.publish.register import register_model
 from muster.runtime import DistributedRuntime, Endpoint
-from muster.runtime.metadata_registry import MetadataKey
+from muster.runtime.metadata.registry import MetadataKey
 from muster.testing.fragile import FragileDiscovery
 from muster.testing.runtimes import loopback_settings
 

@@ -25,6 +25,19 @@ __all__ = ["WorkerOptions", "WorkerReport", "serve_worker"]
 logger = logging.getLogger(__name__)
 
 
+_ONE_TOKEN = {
+    "model": "",
+    "token_ids": [1],
+    "stop_conditions": {"max_tokens": 1, "ignore_eos": True},
+    "sampling_options": {},
+    "output_options": {},
+    "eos_token_ids": [],
+    "annotations": [],
+    "_HEALTH_CHECK": True,
+}
+"""What the canary asks an engine that takes tokens; the last key tells engines of Dynamo's kind."""
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerOptions:
     """What a worker serves.
@@ -98,7 +111,11 @@ async def _serve(
     )
     engine = await asyncio.to_thread(load_engine, directory)
     # The instance first: a frontend that lists the model then finds somebody to ask.
-    service = await runtime.serve(endpoint.id(), engine.generate)
+    service = await runtime.serve(
+        endpoint.id(),
+        engine.generate,
+        health_check_payload=runtime.settings.health.payload or _ONE_TOKEN,
+    )
     publication = await register_model(
         ModelInput.Tokens,
         options.model_type,

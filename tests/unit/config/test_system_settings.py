@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from muster.config.settings import Settings
@@ -69,3 +71,14 @@ def test_deprecated_variables_are_accepted_and_named() -> None:
 def test_a_value_that_cannot_be_is_refused(name: str, text: str, words: str) -> None:
     with pytest.raises(ConfigError, match=words):
         load(**{name: text})
+
+
+def test_the_canarys_request_is_json_or_a_file_of_it(tmp_path: Path) -> None:
+    file = tmp_path / "payload.json"
+    file.write_text('{"a": 1}')
+    for text, expected in (('{"a": 1}', {"a": 1}), (f"@{file}", {"a": 1}), ("", None)):
+        settings = Settings.load(environ={"DYN_HEALTH_CHECK_PAYLOAD": text})
+        assert settings.health.payload == expected
+    for text in ("[1]", "{", f"@{tmp_path / 'none'}"):
+        with pytest.raises(ConfigError, match="not a JSON object"):
+            Settings.load(environ={"DYN_HEALTH_CHECK_PAYLOAD": text})

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
-from muster.runtime.metrics_work_handler import WorkHandlerMetrics
+from muster.runtime.metrics.work_handler import WorkHandlerMetrics
 from muster.testing.loops import run
 from muster.wire.admission import Admission
 

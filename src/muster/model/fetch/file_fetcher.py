@@ -186,7 +186,7 @@ class FileFetcher:
         except StoreError as error:
             logger.warning(
                 "the cache cannot take a file; it is kept in memory",
-                extra=facts(file=planned.name, reason=error.message),
+                extra=facts(file_name=planned.name, reason=error.message),
             )
             return await attempt(self._memory.stage)
 

@@ -101,11 +101,13 @@ def _say(news: News) -> None:
         logger.warning(
             "a registered file has changed on disk; what was registered is still what is served",
             extra=facts(
-                file=drift.path, registered=drift.registered, now=drift.now or "gone or unreadable"
+                file_name=drift.path,
+                registered=drift.registered,
+                now=drift.now or "gone or unreadable",
             ),
         )
     for source in news.returned:
         logger.info(
             "a registered file is as registered again",
-            extra=facts(file=source.path, digest=source.digest),
+            extra=facts(file_name=source.path, digest=source.digest),
         )

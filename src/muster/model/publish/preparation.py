@@ -17,7 +17,7 @@ from muster.model.publish.harvest import LeftOutFile
 from muster.model.publish.inventory import check_links, take_inventory
 from muster.model.publish.self_host import HostedCard, point_at_hub, self_hosted
 from muster.names import EndpointId
-from muster.runtime.metadata_registry import MetadataKey
+from muster.runtime.metadata.registry import MetadataKey
 
 __all__ = ["Prepared", "prepare"]
 
@@ -99,7 +99,9 @@ def _warn_of_long_names(card: ModelDeploymentCard) -> None:
         if file.url is not None and len(name) > _DYNAMO_NAME_BYTES:
             logger.warning(
                 "a file's name is too long for Dynamo's frontends, which will not serve the model",
-                extra=facts(model=card.display_name, file=name, limit_bytes=_DYNAMO_NAME_BYTES),
+                extra=facts(
+                    model=card.display_name, file_name=name, limit_bytes=_DYNAMO_NAME_BYTES
+                ),
             )
 
 
@@ -110,6 +112,6 @@ def _say(left_out: tuple[LeftOutFile, ...], model: str) -> None:
             "a file stays out of the card: %s",
             left.reason.value,
             extra=facts(
-                model=model, file=os.fsencode(left.name).decode("utf-8", "backslashreplace")
+                model=model, file_name=os.fsencode(left.name).decode("utf-8", "backslashreplace")
             ),
         )

@@ -34,7 +34,7 @@ from muster.model.publish.snapshot_pool import Holding, SnapshotPool
 from muster.model.publish.upkeep import Upkeep
 from muster.names import EndpointId, slugify
 from muster.runtime import DistributedRuntime
-from muster.runtime.metadata_registry import MetadataOwner
+from muster.runtime.metadata.registry import MetadataOwner
 from muster.tasks import TaskOwner
 
 __all__ = ["Publisher"]

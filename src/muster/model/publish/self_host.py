@@ -18,8 +18,8 @@ from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
 from muster.model.extension import CardExtension
 from muster.names import EndpointId
-from muster.runtime.metadata_registry import BASE_SUFFIX, MetadataKey
-from muster.runtime.metadata_route import format_path
+from muster.runtime.metadata.registry import BASE_SUFFIX, MetadataKey
+from muster.runtime.metadata.route import format_path
 
 __all__ = ["HostedCard", "point_at_hub", "self_hosted"]
 

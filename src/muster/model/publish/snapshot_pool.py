@@ -9,7 +9,7 @@ from pathlib import Path
 from muster.content.snapshot import Snapshot, take_snapshot
 from muster.digest import Digest
 from muster.model.checked_file import CheckedFile
-from muster.runtime.metadata_registry import Artifact, MetadataKey
+from muster.runtime.metadata.registry import Artifact, MetadataKey
 
 __all__ = ["Holding", "SnapshotPool"]
 

@@ -9,8 +9,8 @@ from muster.content.snapshot import Snapshot
 from muster.model.publish.drift import Drift
 from muster.model.publish.drift_watcher import DriftWatcher
 from muster.model.publish.self_probe import probe_address
-from muster.runtime.metadata_registry import Artifact, MetadataArtifactRegistry, MetadataKey
-from muster.runtime.metadata_route import format_path
+from muster.runtime.metadata.registry import Artifact, MetadataArtifactRegistry, MetadataKey
+from muster.runtime.metadata.route import format_path
 from muster.tasks import TaskOwner
 
 __all__ = ["Upkeep"]

@@ -7,6 +7,7 @@ order of requests. Frames of one wake-up of the loop leave in one write.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 from collections import deque
 from typing import Any, cast
@@ -147,7 +148,10 @@ class ConnectionPool:
         host = self._hosts.setdefault(address, _Host())
         host.connections = [c for c in host.connections if not c.closed]
         if host.opening is None:
-            host.opening = self._tasks.launch(self._open(address, host), name=f"{address}")
+            # A connection outlives the request it was opened for: its log lines are not that request's.
+            host.opening = self._tasks.launch(
+                self._open(address, host), name=f"{address}", context=contextvars.Context()
+            )
         opening = host.opening
         try:
             opened = await asyncio.shield(opening)

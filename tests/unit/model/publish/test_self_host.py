@@ -17,8 +17,8 @@ from muster.model.checked_file import CheckedFile
 from muster.model.publish.self_host import point_at_hub, self_hosted
 from muster.model.slot import Slot, SlotKind
 from muster.names import EndpointId
-from muster.runtime.metadata_registry import MetadataKey
-from muster.runtime.metadata_route import parse_path
+from muster.runtime.metadata.registry import MetadataKey
+from muster.runtime.metadata.route import parse_path
 
 ENDPOINT = EndpointId("ns", "comp", "ep")
 BASE = "http://10.0.0.1:9090"

@@ -1,0 +1,1 @@
+"""Calling endpoints: who is there, who is asked, and what comes back."""

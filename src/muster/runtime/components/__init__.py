@@ -1,0 +1,1 @@
+"""Namespaces, components and endpoints, and what hangs on them."""

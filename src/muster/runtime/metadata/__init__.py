@@ -1,0 +1,1 @@
+"""The files a worker serves: what is registered, and how it is asked for."""

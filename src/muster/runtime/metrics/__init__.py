@@ -1,0 +1,1 @@
+"""Metrics at every level of the component model, merged into one page."""

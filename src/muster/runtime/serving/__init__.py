@@ -1,0 +1,1 @@
+"""Serving endpoints: the ways requests come, the registry, health and the canary."""

@@ -1,0 +1,250 @@
+"""The HTTP server every worker has: health, metrics, metadata files, and a worker's own routes.
+
+It decides nothing: health is asked for, everything else comes from its registry. Routes and
+bodies are those of Dynamo 1.6.1's system status server, with three faults left out: ``/live`` says
+whether the process lives and nothing else, health is served as JSON, and files are streamed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Self
+
+import msgspec
+from aiohttp import hdrs, web
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from muster.config.settings import MetadataSettings, SystemSettings
+from muster.errors import ConfigError
+from muster.log import facts
+from muster.runtime.metadata.answers import MetadataAnswers
+from muster.runtime.metadata.registry import MetadataArtifactRegistry
+from muster.runtime.metadata.route import target_path
+from muster.runtime.serving.health import HealthReport, StaleRegistry
+from muster.runtime.status.engine_routes import EngineRoutes
+from muster.runtime.status.lora_routes import LoraRoutes
+from muster.wire.address import Addresses, bind_and_advertise, format_authority
+
+__all__ = ["HealthReport", "StatusServer"]
+
+logger = logging.getLogger(__name__)
+
+_ALLOW = {hdrs.ALLOW: "GET,HEAD"}
+_METRICS = "/metrics"
+_METADATA = "/metadata"
+_NO_ROUTE = "Route not found"
+_NO_METADATA = "Discovery metadata not available"
+_NANOS = 1_000_000_000
+
+
+class _Uptime(msgspec.Struct, frozen=True):
+    secs: int
+    nanos: int
+
+
+class _HealthBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The JSON body: the first three fields and their words are Dynamo's."""
+
+    status: str
+    uptime: _Uptime
+    endpoints: dict[str, str]
+    instance_id: str | None = None
+    reasons: tuple[str, ...] = ()
+    registry: StaleRegistry | None = None
+
+
+def _word(ready: bool) -> str:
+    return "ready" if ready else "notready"
+
+
+def _body(report: HealthReport, *, live: bool = False) -> bytes:
+    """The body of the readiness page, or of the liveness page, which knows no reasons."""
+    secs, nanos = divmod(int(report.uptime_s * _NANOS), _NANOS)
+    body = _HealthBody(
+        status=_word(report.ready or live),
+        uptime=_Uptime(secs, nanos),
+        endpoints={name: _word(state) for name, state in report.endpoints.items()},
+        instance_id=None if report.instance_id is None else f"{report.instance_id:x}",
+        reasons=() if live else report.reasons,
+        registry=report.registry,
+    )
+    return msgspec.json.encode(body)
+
+
+class StatusServer:
+    """Serves ``/health``, ``/live``, ``/metrics``, files, callbacks and LoRAs.
+
+    Files: see ``MetadataAnswers``. The paths of the first two can be set.
+
+    Args:
+        settings: Where to listen and what to advertise; a port of ``None`` counts as 0.
+        registry: The files to serve; read at every request.
+        health: Called at every health request, on the event loop; must not block.
+        metrics: What ``/metrics`` shows; the server adds its own counts while it runs.
+        metadata: How files are served.
+        engine: The callbacks under ``/engine``; closed with the server.
+        loras: The routes of ``/v1/loras``; closed with the server.
+    """
+
+    def __init__(
+        self,
+        settings: SystemSettings,
+        registry: MetadataArtifactRegistry,
+        health: Callable[[], HealthReport],
+        metrics: CollectorRegistry,
+        *,
+        metadata: MetadataSettings | None = None,
+        engine: EngineRoutes | None = None,
+        loras: LoraRoutes | None = None,
+    ) -> None:
+        self._settings = settings
+        self._files = MetadataAnswers(registry, metadata or MetadataSettings())
+        self._health = health
+        self._metrics = metrics
+        self._routes = [routes for routes in (engine, loras) if routes is not None]
+        self._plain: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+            settings.health_path: self._get_health,
+            settings.live_path: self._get_live,
+            _METRICS: self._get_metrics,
+            _METADATA: _get_metadata,
+        }
+        self._http: web.Server | None = None
+        self._listener: asyncio.Server | None = None
+        self._addresses: Addresses | None = None
+        self._port = 0
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def start(self) -> None:
+        """Listen.
+
+        Raises:
+            ConfigError: If the host means nothing here, the port is taken or forbidden, two pages
+                have the same path, or the server is turned off (port -1) or running already.
+        """
+        port = self._settings.port or 0
+        if port < 0:
+            raise ConfigError(f"the status server is turned off (port {port})")
+        if self._listener is not None:
+            raise ConfigError("the status server is running already")
+        _check_paths(self._settings)
+        addresses = await asyncio.to_thread(
+            bind_and_advertise, self._settings.host, advertise=self._settings.advertise_host
+        )
+        http = web.Server(self._answer, access_log=None)
+        try:
+            listener = await asyncio.get_running_loop().create_server(
+                http, addresses.bind_host, port, backlog=1024
+            )
+        except OSError as error:
+            raise _cannot_listen(addresses.bind_host, port, error) from error
+        self._http, self._listener, self._addresses = http, listener, addresses
+        self._port = listener.sockets[0].getsockname()[1]
+        self._files.register_metrics(self._metrics)
+        logger.info("status server listens", extra=facts(url=self.base_url))
+
+    async def close(self, timeout_s: float = 2.0) -> None:
+        """Stop listening, cancel callbacks, and give transfers under way ``timeout_s`` seconds.
+
+        Idempotent. A callback that does not stop is let go of after two seconds.
+        """
+        listener, http = self._listener, self._http
+        self._listener = self._http = self._addresses = None
+        if listener is None or http is None:
+            return
+        listener.close()
+        for routes in self._routes:
+            await routes.close()
+        http.pre_shutdown()
+        await http.shutdown(timeout_s)
+        self._files.unregister_metrics(self._metrics)
+
+    @property
+    def port(self) -> int:
+        """The port it listens on; 0 before ``start``."""
+        return self._port
+
+    @property
+    def base_url(self) -> str:
+        """``http://host:port`` for others to connect to.
+
+        Raises:
+            ConfigError: If the server does not run.
+        """
+        if self._addresses is None:
+            raise ConfigError("the status server does not run, so it has no address")
+        return f"http://{format_authority(self._addresses.advertise_host, self._port)}"
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        path = target_path(request.raw_path)
+        answer = await self._files.answer(request, path)
+        if answer is not None:
+            return answer
+        get = self._plain.get(path)
+        if get is None:
+            return await self._routed(request, path)
+        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+            return web.Response(status=405, headers=_ALLOW)
+        return get(request)
+
+    async def _routed(self, request: web.BaseRequest, path: str) -> web.Response:
+        for routes in self._routes:
+            answer = await routes.answer(request, path)
+            if answer is not None:
+                return answer
+        return web.Response(status=404, text=_NO_ROUTE)
+
+    def _get_health(self, _: web.BaseRequest) -> web.Response:
+        report = self._health()
+        return web.Response(
+            status=200 if report.ready else 503,
+            body=_body(report),
+            content_type="application/json",
+        )
+
+    def _get_live(self, _: web.BaseRequest) -> web.Response:
+        return web.Response(body=_body(self._health(), live=True), content_type="application/json")
+
+    def _get_metrics(self, request: web.BaseRequest) -> web.Response:
+        encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
+        return web.Response(body=encode(self._metrics), headers={hdrs.CONTENT_TYPE: content_type})
+
+
+def _get_metadata(_: web.BaseRequest) -> web.Response:
+    """A page Dynamo has on Kubernetes only; elsewhere it says this."""
+    return web.Response(status=404, text=_NO_METADATA)
+
+
+def _check_paths(settings: SystemSettings) -> None:
+    """Complain about paths that two pages have."""
+    paths = Counter([settings.health_path, settings.live_path, _METRICS, _METADATA])
+    path, times = paths.most_common(1)[0]
+    if times > 1:
+        raise ConfigError(
+            f"two pages of the status server have the path {path}",
+            hint="set DYN_SYSTEM_HEALTH_PATH and DYN_SYSTEM_LIVE_PATH to different paths",
+        )
+
+
+def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+    where = format_authority(host, port)
+    if error.errno == errno.EADDRINUSE:
+        return ConfigError(
+            f"cannot start the status server: port {port} is in use on {host}",
+            hint="stop what uses it, choose another with DYN_SYSTEM_PORT, "
+            "or 0 to let the system pick one",
+        )
+    return ConfigError(
+        f"cannot start the status server on {where}: {error.strerror or error}",
+        hint="choose another address with DYN_SYSTEM_HOST or another port with DYN_SYSTEM_PORT",
+    )
