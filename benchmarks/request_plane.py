@@ -135,9 +135,8 @@ def main() -> None:
             sides["peer_nats"] = Side(dynamo, "rpc_dynamo.py", over, helpers)
         quiet = Quiet(options.quiet, time.monotonic() + options.patience)
         rounds = run(sides, options.rounds, left_out, quiet)
-    print(
-        json.dumps(report("request_plane", rounds, ratios_to=RATIOS, left_out=left_out), indent=1)
-    )
+    made = report("request_plane", rounds, ratios_to=RATIOS, left_out=left_out)
+    print(json.dumps({**made, "discarded": quiet.discarded}, indent=1))
 
 
 class Quiet:

@@ -12,6 +12,8 @@ __all__ = ["Rounds", "report"]
 
 Rounds = Mapping[str, Sequence[Mapping[str, float]]]
 """Figures by name, one mapping a round, by system."""
+_CONDITIONS = frozenset({"others_cores"})
+"""Figures that say how it was measured: nothing to set beside another system's."""
 
 
 def report(
@@ -39,7 +41,7 @@ def report(
         f"{who}_to_{other}": {
             key: value / medians[other][key]
             for key, value in medians[who].items()
-            if medians[other].get(key)
+            if medians[other].get(key) and key not in _CONDITIONS
         }
         for who, other in ratios_to.items()
         if who in medians and other in medians
