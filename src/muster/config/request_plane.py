@@ -80,6 +80,13 @@ class RequestPlaneSettings:
         unit="s",
         check=at_least(0.01),
     )
+    left_stream_timeout_s: float = setting(
+        60.0,
+        env="MUSTER_LEFT_STREAM_SECS",
+        help="The same once the worker has left the registry: it may be hanging.",
+        unit="s",
+        check=at_least(0.01),
+    )
     codec: str = setting(
         "msgpack",
         env="DYN_REQUEST_PLANE_CODEC",

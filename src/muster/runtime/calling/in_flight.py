@@ -75,7 +75,7 @@ class InFlight:
         device_type: What the instance computes on, if its record says so.
     """
 
-    __slots__ = ("_ended", "_movable", "count", "device_type", "instance_id")
+    __slots__ = ("_ended", "_streams", "count", "device_type", "instance_id")
 
     def __init__(
         self, instance_id: int, ended: Callable[[int, MusterError | None, bool, bool], None]
@@ -84,7 +84,8 @@ class InFlight:
         self.device_type: str | None = None
         self.count = 0
         self._ended = ended
-        self._movable: dict[ResponseStream[Any], Callable[[], bool]] = {}
+        # Whether it could go to another instance; None if it stays where it is.
+        self._streams: dict[ResponseStream[Any], Callable[[], bool] | None] = {}
 
     def reserve(self) -> None:
         """A request is about to be sent: counted now, so that others sent at once see it."""
@@ -104,8 +105,7 @@ class InFlight:
             stream: Its response; counted until it ends.
             has_other: Whether it could go to another instance instead; ``None`` if never.
         """
-        if has_other is not None:
-            self._movable[stream] = has_other
+        self._streams[stream] = has_other
         if stream.phase is Phase.ENDED:
             self._finished(stream)
         else:
@@ -113,22 +113,26 @@ class InFlight:
 
     def begun(self, stream: ResponseStream[Any]) -> None:
         """Items of a response have been read: it stays where it is. Idempotent."""
-        self._movable.pop(stream, None)
+        if stream in self._streams:
+            self._streams[stream] = None
 
     def left(self) -> None:
         """The instance has left the registry: what can go elsewhere does, at once.
 
         Only responses of which nothing has come and that have somewhere else to go. The others are
-        left to end: a worker that drains deregisters first, and what it has begun it finishes.
+        left to end: a worker that drains deregisters first, and what it has begun it finishes. But
+        it may also have hung until its lease ran out, so silence is borne for a shorter time.
         (Dynamo 1.6.1 cancels what is pending, whether there is somewhere else or not.)
         """
-        for stream, has_other in [*self._movable.items()]:
-            if not stream.unread and has_other():
+        for stream, has_other in [*self._streams.items()]:
+            if has_other is not None and not stream.unread and has_other():
                 stream.fail(Disconnected(f"{stream.peer} left the registry before it answered"))
+            else:
+                stream.expect_end()
 
     def _finished(self, stream: ResponseStream[Any]) -> None:
         self.count -= 1
-        self._movable.pop(stream, None)
+        self._streams.pop(stream, None)
         failure, reported = stream.failure, stream.reported
         had_place = reported or not isinstance(failure, Overloaded)
         self._ended(self.instance_id, failure, reported, had_place)

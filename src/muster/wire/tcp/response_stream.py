@@ -104,6 +104,7 @@ class ResponseStream(Generic[T]):
         "_paused",
         "_released",
         "_sent_stop",
+        "_silence_s",
         "_waiter",
         "deadline",
         "failure",
@@ -126,6 +127,7 @@ class ResponseStream(Generic[T]):
         self._sent_stop = False
         self._paused = False
         self._released = False
+        self._silence_s = home.settings.idle_timeout_s
         self.subject = subject
         self.peer = peer
         self.failure: MusterError | None = None
@@ -216,6 +218,13 @@ class ResponseStream(Generic[T]):
             self._connection.transport.write(_KILL)
         self._end(None)
 
+    def expect_end(self) -> None:
+        """Its worker has left the registry: bear silence for a shorter time from now on."""
+        settings = self._home.settings
+        self._silence_s = min(self._silence_s, settings.left_stream_timeout_s)
+        if self.phase >= Phase.PROLOGUE:
+            self.deadline = min(self.deadline, self._home.now() + self._silence_s)
+
     # -- what happens to it ------------------------------------------------------------------
 
     def acknowledged(self, text: bytes) -> None:
@@ -265,8 +274,9 @@ class ResponseStream(Generic[T]):
                 f"{limits.prologue_timeout_s:g} s"
             ),
             Phase.ITEMS: ResponseTimeout(
-                f"nothing came from {self.peer} for {limits.idle_timeout_s:g} s",
-                hint="DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS sets the limit",
+                f"nothing came from {self.peer} for {self._silence_s:g} s",
+                hint="DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS sets the limit "
+                "(MUSTER_LEFT_STREAM_SECS once the worker has left the registry)",
             ),
         }
         if self.phase in errors:
@@ -287,7 +297,7 @@ class ResponseStream(Generic[T]):
         except NOT_DECODABLE as error:
             self._end(ProtocolError(f"an item from {self.peer} cannot be read: {error}"))
             return
-        self.deadline = self._home.now() + self._home.settings.idle_timeout_s
+        self.deadline = self._home.now() + self._silence_s
         if len(self._items) >= _HIGH_WATER and not self._paused and self._connection:
             self._paused = True
             self._connection.transport.pause_reading()
