@@ -41,6 +41,7 @@ class Choice:
         scores: Scores of tokens that have not been taken yet.
         finish_reason: Why it ended; ``None`` while it goes on.
         ended_by_engine: Whether the engine said so itself.
+        stop: The stop string or id that ended it, if one did.
         usage: The engine's own count, if it sent one with its last output.
     """
 
@@ -51,6 +52,7 @@ class Choice:
         "finish_reason",
         "index",
         "scores",
+        "stop",
         "text",
         "usage",
     )
@@ -63,6 +65,7 @@ class Choice:
         self.scores: list[TokenScore] = []
         self.finish_reason: FinishReason | None = None
         self.ended_by_engine = False
+        self.stop: str | int | None = None
         self.usage: CompletionUsage | None = None
 
     @property
@@ -131,12 +134,14 @@ class Choice:
             step = self._checker.flush()
             self.text += step.text
             self.finish_reason = step.finish_reason or reason
+            self.stop = step.stop
 
     def _push(self, token_ids: list[int], text: str | None = None) -> Step:
         step = self._checker.push(token_ids, text)
         self.text += step.text
         if step.finish_reason is not None:
             self.finish_reason = step.finish_reason
+            self.stop = step.stop
         return step
 
     def _push_one(self, output: EngineOutput) -> None:

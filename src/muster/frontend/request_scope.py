@@ -37,15 +37,16 @@ class RequestScope:
         begin_trace: Begin a trace even if nothing is exported, for log lines to be found by.
 
     Attributes:
+        exchange: The request.
         context: The request as its worker gets it.
     """
 
-    __slots__ = ("_exchange", "_failure", "_span", "context")
+    __slots__ = ("_failure", "_span", "context", "exchange")
 
     def __init__(self, exchange: Exchange, *, begin_trace: bool) -> None:
         sender = _sender(exchange)
         given = exchange.header(b"x-request-id")
-        self._exchange = exchange
+        self.exchange = exchange
         self._failure = ""
         self.context = Context(
             engine_id(exchange),
@@ -75,13 +76,13 @@ class RequestScope:
         span, told = self._span, logger.isEnabledFor(logging.DEBUG)
         if span is None and not told:
             return
-        if self._exchange.finished:
+        if self.exchange.finished:
             error = None  # a client that leaves with its whole answer has cancelled nothing
         outcome, status = _outcome(error)
         if self._failure:
             outcome = "error"
         if told:
-            own = facts(path=self._exchange.path, outcome=outcome, status=status)
+            own = facts(path=self.exchange.path, outcome=outcome, status=status)
             logger.debug("request ended", extra=own)
         if span is not None:
             span.set_attribute(OUTCOME, outcome)

@@ -24,7 +24,7 @@ from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
 
-__all__ = ["GenerationRoute"]
+__all__ = ["LONG_BODY_BYTES", "GenerationRoute", "require_json"]
 
 LONG_BODY_BYTES = 8 << 10
 """Requests with a longer body are rendered and tokenized in a thread. Below it, handing the work
@@ -79,13 +79,7 @@ class GenerationRoute(Generic[T]):
             await answer(exchange, job, self._api, meter)
 
     def _read(self, exchange: Exchange) -> tuple[T, ServedModel]:
-        content_type = exchange.headers.get(b"content-type", b"")
-        if content_type != b"application/json" and not _is_json(content_type):
-            raise ApiError(
-                415,
-                "Expected a request with Content-Type application/json",
-                slug="unsupported_media_type",
-            )
+        require_json(exchange)
         request = decode(self._api.decoder, exchange.body)
         self._api.check(request)
         model = self._table.get(request.model)
@@ -123,6 +117,21 @@ class GenerationRoute(Generic[T]):
             created=int(time.time()),
             stream=bool(request.stream),
             options=request.stream_options,
+        )
+
+
+def require_json(exchange: Exchange) -> None:
+    """Refuse a body that does not say it is JSON.
+
+    Raises:
+        ApiError: 415.
+    """
+    content_type = exchange.headers.get(b"content-type", b"")
+    if content_type != b"application/json" and not _is_json(content_type):
+        raise ApiError(
+            415,
+            "Expected a request with Content-Type application/json",
+            slug="unsupported_media_type",
         )
 
 

@@ -1,0 +1,113 @@
+"""A route whose requests are answered by the chat path."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from muster.frontend.api_error import ApiError
+from muster.frontend.http.exchange import Exchange
+from muster.frontend.metrics import FrontendMetrics
+from muster.frontend.model_table import ModelTable
+from muster.frontend.openai.chat import ChatApi
+from muster.frontend.openai.frames import ChatFrames
+from muster.frontend.openai.job import Job
+from muster.frontend.openai.route import GenerationRoute, require_json
+from muster.frontend.surface.exchange import ChatExchange, Opening, Translation
+
+__all__ = ["Surface", "SurfaceRoute"]
+
+
+class Surface(Protocol):
+    """One API over the chat path. Pure.
+
+    Attributes:
+        endpoint: Its name in metrics.
+    """
+
+    endpoint: str
+
+    def read(self, body: bytes) -> tuple[bytes, Translation]:
+        """A request's body as a chat request's, and the translation of its reply.
+
+        Raises:
+            ApiError: 400 for what is malformed or cannot be said in a chat request.
+        """
+        ...
+
+    def rename(self, error: ApiError) -> ApiError:
+        """An error of the chat path in the terms of this API's fields."""
+        ...
+
+
+class SurfaceApi(ChatApi):
+    """The chat API, which lets the exchange know of a reply before it is sent.
+
+    Args:
+        endpoint: Its name in metrics.
+    """
+
+    def __init__(self, endpoint: str) -> None:
+        self.endpoint = endpoint
+
+    def frames(self, job: Job) -> ChatFrames:
+        """The builder of the stream's events."""
+        _prepare(job)
+        return super().frames(job)
+
+    def reply(self, job: Job) -> bytes:
+        """The whole reply."""
+        _prepare(job)
+        return super().reply(job)
+
+
+class SurfaceRoute:
+    """Handles the requests of one surface.
+
+    Args:
+        surface: The surface.
+        table: The models.
+        metrics: Where requests are counted.
+        begin_traces: See ``RequestScope``.
+    """
+
+    def __init__(
+        self,
+        surface: Surface,
+        table: ModelTable,
+        metrics: FrontendMetrics,
+        *,
+        begin_traces: bool = False,
+    ) -> None:
+        api = SurfaceApi(surface.endpoint)
+        self._surface = surface
+        self._metrics = metrics
+        self._chat = GenerationRoute(api, table, metrics, begin_traces=begin_traces)
+
+    async def handle(self, exchange: Exchange) -> None:
+        """Answer one request.
+
+        Raises:
+            MusterError: What went wrong before anything was sent.
+        """
+        try:
+            require_json(exchange)
+            body, translation = self._surface.read(exchange.body)
+        except ApiError as error:
+            self._metrics.refused(self._surface.endpoint, error.error_type)
+            raise
+        try:
+            await self._chat.handle(ChatExchange(exchange, body, translation))
+        except ApiError as error:
+            raise self._surface.rename(error) from error
+
+
+def _prepare(job: Job) -> None:
+    exchange = job.scope.exchange
+    if isinstance(exchange, ChatExchange):
+        opening = Opening(
+            request_id=job.scope.context.id(),
+            model=job.model.name,
+            created=job.created,
+            prompt_tokens=job.prompt_tokens,
+        )
+        exchange.prepared(opening, job.runs[0].choices[0])
