@@ -25,6 +25,14 @@ __all__ = ["command"]
     "device-aware-weighted or direct.  [default: round-robin]",
 )  # fmt: skip
 @click.option(
+    "--migration-limit", type=int,
+    help="How many further instances a request may go to whose instance is lost.  [default: 3]",
+)  # fmt: skip
+@click.option(
+    "--migration-max-seq-len", type=int,
+    help="Longest prompt and answer that are continued elsewhere.  [default: any]",
+)  # fmt: skip
+@click.option(
     "--model-path", type=click.Path(path_type=Path),
     help="Directory to take files from that a card's own location does not give.",
 )  # fmt: skip
@@ -64,6 +72,8 @@ def command(
     http_host: str | None,
     http_port: int | None,
     router_mode: str | None,
+    migration_limit: int | None,
+    migration_max_seq_len: int | None,
     model_path: Path | None,
     namespace: str | None,
     namespace_prefix: str | None,
@@ -85,6 +95,8 @@ def command(
         http__host=http_host,
         http__port=http_port,
         http__router_mode=router_mode,
+        http__migration_limit=migration_limit,
+        http__migration_max_seq_len=migration_max_seq_len,
         http__model_path=model_path,
         http__namespace=namespace,
         http__namespace_prefix=namespace_prefix,

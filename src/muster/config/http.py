@@ -57,6 +57,28 @@ class HttpSettings:
         "x-dynamo-worker-instance-id). Dynamo's other spellings of these are taken, too.",
         check=_is_router_mode,
     )
+    migration_limit: int = setting(
+        3,
+        env="DYN_MIGRATION_LIMIT",
+        help="How many further instances a request may be sent to whose instance is lost before its "
+        "first token; 0 for none.",
+        check=at_least(0),
+    )
+    migration_after_first: int | None = setting(
+        None,
+        env="MUSTER_MIGRATION_AFTER_FIRST",
+        help="How often an answer that has begun may be continued at another instance; as often as "
+        "the migration limit says, if not set; 0 for never.",
+        check=at_least(0),
+    )
+    migration_max_seq_len: int | None = setting(
+        None,
+        env="DYN_MIGRATION_MAX_SEQ_LEN",
+        help="Longest prompt and answer together that are continued at another instance; any, if "
+        "not set.",
+        unit="tokens",
+        check=at_least(1),
+    )
     model_path: Path | None = setting(
         None,
         env="DYN_MODEL_PATH",

@@ -28,8 +28,10 @@ from muster.frontend.explain import explain
 from muster.frontend.file_table import FileTable
 from muster.frontend.journal import FleetJournal
 from muster.frontend.lease_keeper import LeaseKeeper
+from muster.frontend.migration import MigrationLimits
+from muster.frontend.migration_metrics import MigrationMetrics
 from muster.frontend.model_build import BuiltModel, build_model
-from muster.frontend.model_route import GroupRoute
+from muster.frontend.model_route import GroupRoute, card_mode
 from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.registry_reading import RegistryReading
 from muster.frontend.replicas import replicas_of
@@ -89,6 +91,7 @@ class Fleet:
         self._mode = RouterMode.parse(http.router_mode)
         self._on_progress = on_progress
         self._policy = CohortPolicy.parse(http.cohort_policy, http.pins)
+        self._limits = MigrationLimits.of(http)
         self._catalog = Catalog(
             retry_max_s=runtime.settings.fetch.retry_max_s,
             policy=self._policy,
@@ -103,6 +106,7 @@ class Fleet:
         self._files: dict[tuple[GroupKey, str], FileTable] = {}
         self._leases = LeaseKeeper(store)
         self._awaited: set[GroupKey] = set()
+        self.migrations = MigrationMetrics()
         self.registry = RegistryReading(runtime.discovery, clock)
         self.journal = FleetJournal(clock, self._catalog.status)
         self.table = ModelTable(
@@ -248,7 +252,8 @@ class Fleet:
         if decisions:
             self._builds.pop(build.group, None)
             lora = built.card.lora
-            route = GroupRoute(client, lora.name if lora is not None else None, mode=self._mode)
+            mode = card_mode(built.card.router_config, self._mode)
+            route = GroupRoute(client, lora.name if lora is not None else None, mode=mode)
             self._groups[build.group] = route
             self._carry_out(decisions)
             self._serve(build, built, route)
@@ -296,7 +301,7 @@ class Fleet:
                 mdc_sum=build.mdcsum,
             )
 
-        variants = self._variants.setdefault(name, Variants())
+        variants = self._variants.setdefault(name, Variants(self._limits, self.migrations))
         variants.drop(build.group)  # a challenger takes the place of the card that served
         variants.put(build.group, route, build.mdcsum, served)
         self.table.add(variants.entry)

@@ -79,6 +79,7 @@ async def serve_frontend(
         metrics = CollectorRegistry()
         metrics.register(fleet.journal)
         metrics.register(fleet.registry)
+        metrics.register(fleet.migrations)
         # Whoever reads JSON lines finds those of one request, in all processes, by its trace.
         frontend = Frontend(
             settings.http, fleet.table, registry=metrics, begin_traces=settings.log.as_jsonl

@@ -11,6 +11,8 @@ import dataclasses
 from collections.abc import Callable
 from itertools import count
 
+from muster.frontend.migration import MigrationLimits
+from muster.frontend.migration_metrics import MigrationMetrics
 from muster.frontend.model_route import GroupRoute, ModelRoute
 from muster.frontend.served_model import Generate, ServedModel
 from muster.model.catalog.group import GroupKey
@@ -19,11 +21,20 @@ __all__ = ["Variants"]
 
 
 class Variants:
-    """The cards, by digest, that one name is served from, and the groups of each."""
+    """The cards, by digest, that one name is served from, and the groups of each.
 
-    __slots__ = ("_requests", "_routes", "_served")
+    Args:
+        limits: How often requests may move from one instance to another.
+        metrics: Where moves are counted.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_limits", "_metrics", "_requests", "_routes", "_served")
+
+    def __init__(
+        self, limits: MigrationLimits | None = None, metrics: MigrationMetrics | None = None
+    ) -> None:
+        self._limits = limits
+        self._metrics = metrics
         self._routes: dict[str, ModelRoute] = {}
         self._served: dict[str, ServedModel] = {}
         self._requests = count()
@@ -46,7 +57,9 @@ class Variants:
             mdcsum: The card's digest.
             serve: Makes the entry for the model table from a way to all groups of the card.
         """
-        route = self._routes.setdefault(mdcsum, ModelRoute())
+        route = self._routes.get(mdcsum)
+        if route is None:
+            route = self._routes[mdcsum] = ModelRoute(self._limits, self._metrics)
         route.put(key, group)
         self._served[mdcsum] = serve(route.generate)
 

@@ -222,6 +222,7 @@ class Client:
         context: Context,
         mode: RouterMode | None = None,
         among: frozenset[int] | None = None,
+        moves: int | None = None,
     ) -> Response[T]:
         """Send ``request`` and return its response once a worker runs it; for fast consumers.
 
@@ -235,6 +236,7 @@ class Client:
             context: The request's id and metadata.
             mode: Router mode; the client's by default.
             among: Choose among these instance ids only.
+            moves: How many others may be asked before the first item; all, if left out.
 
         Raises:
             MusterError: As ``generate``.
@@ -247,6 +249,7 @@ class Client:
             context,
             mode=mode or self._mode,
             among=among,
+            moves=moves,
         )
         await response.open()
         return response

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
-from muster.errors import Cancelled, MusterError, WorkerUnavailable
+from muster.errors import Cancelled, MusterError, Overloaded, WorkerUnavailable
 from muster.runtime.calling.choosers import RouterMode
 from muster.runtime.calling.in_flight import TRY_ELSEWHERE, InFlight
 from muster.runtime.calling.selection import Selection
@@ -59,6 +60,12 @@ class Response(Generic[T]):
         mode: How an instance is chosen.
         among: Choose among these only.
         only: Ask this instance and no other, whatever is known of it.
+        moves: How often it may move; as often as there are others, if left out. Being refused for
+            want of room does not count.
+
+    Attributes:
+        failures: Why each instance that it has left did not answer, by id, in order.
+        failing_since: When the first of them failed, in the loop's time; ``None`` if none has.
     """
 
     __slots__ = (
@@ -72,13 +79,15 @@ class Response(Generic[T]):
         "_load",
         "_loop",
         "_mode",
+        "_moves",
         "_only",
         "_request",
         "_selection",
         "_sender",
         "_stopped",
         "_stream",
-        "_tried",
+        "failing_since",
+        "failures",
     )
 
     def __init__(
@@ -92,6 +101,7 @@ class Response(Generic[T]):
         mode: RouterMode = RouterMode.ROUND_ROBIN,
         among: frozenset[int] | None = None,
         only: int | None = None,
+        moves: int | None = None,
     ) -> None:
         self._stream: ResponseStream[T] | None = None  # first: ``__del__`` looks at it
         self._selection = selection
@@ -104,7 +114,9 @@ class Response(Generic[T]):
         self._only = only
         self._loop = asyncio.get_running_loop()
         self._give_up = self._loop.time() + selection.source.settings.retry_timeout_s
-        self._tried: dict[int, MusterError] = {}
+        self._moves = moves
+        self.failures: dict[int, MusterError] = {}
+        self.failing_since: float | None = None
         self._failure: MusterError | None = None
         self._load: InFlight | None = None
         self._begun = False
@@ -117,6 +129,11 @@ class Response(Generic[T]):
             # Whichever thread drops it, the stream is its loop's; a closed loop has ended it.
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(stream.kill)
+
+    @property
+    def instance_id(self) -> int | None:
+        """Who has the request, or had it last; ``None`` before anybody was asked."""
+        return self._load.instance_id if self._load is not None else None
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -186,7 +203,7 @@ class Response(Generic[T]):
                 stream = await self._send(load)
                 await stream.opened()
             except MusterError as failure:
-                if self._reported():
+                if self.reported:
                     return  # the worker ran it: what its handler raised is for the reader
                 if not isinstance(failure, TRY_ELSEWHERE):
                     self._fail(failure)
@@ -203,14 +220,24 @@ class Response(Generic[T]):
     def _give_up_or_go_on(self, failure: MusterError) -> None:
         """Note why the instance that was asked did not answer; raise if nobody else may be."""
         assert self._load is not None  # noqa: S101 - it was asked
-        self._tried[self._load.instance_id] = failure
-        if self._reported() or self._only is not None:
+        self.failures[self._load.instance_id] = failure
+        if self.failing_since is None:
+            self.failing_since = self._loop.time()
+        if self.reported or self._only is not None:
             raise self._fail(failure)
         last = self._stopped or self._selection.source.closed or self._loop.time() > self._give_up
-        if last:
-            raise self._fail(self._selection.failed(self._tried, self._among))
+        if last or self._moves_left() < 0:
+            raise self._fail(self._selection.failed(self.failures, self._among))
 
-    def _reported(self) -> bool:
+    def _moves_left(self) -> float:
+        """How often it may still move; being refused for want of room is no move."""
+        if self._moves is None:
+            return math.inf
+        lost = [each for each in self.failures.values() if not isinstance(each, Overloaded)]
+        return self._moves - len(lost)
+
+    @property
+    def reported(self) -> bool:
         """Whether the worker's handler reported the failure that ended the stream."""
         return self._stream is not None and self._stream.reported
 
@@ -234,10 +261,10 @@ class Response(Generic[T]):
                 )
             chosen: int | None = self._only
         else:
-            chosen = self._selection.next(self._mode, self._among, self._tried)
+            chosen = self._selection.next(self._mode, self._among, self.failures)
         if chosen is None:
-            if self._tried:
-                raise self._fail(self._selection.failed(self._tried, self._among))
+            if self.failures:
+                raise self._fail(self._selection.failed(self.failures, self._among))
             raise self._fail(self._selection.nobody(self._among))
         return self._selection.source.set.loads[chosen]
 
@@ -258,8 +285,8 @@ class Response(Generic[T]):
             raise
         self._stream = stream
         has_other = None
-        if self._only is None:
-            has_other = partial(self._selection.has_other, self._among, self._tried)
+        if self._only is None and self._moves_left() > 0:
+            has_other = partial(self._selection.has_other, self._among, self.failures)
         load.sent(stream, has_other)
         if self._killed:
             stream.kill()

@@ -1,0 +1,56 @@
+"""Which instance a session belongs to: decided by its name alone, so all frontends agree. Pure.
+
+Rendezvous hashing: every instance has a score for the session, and the highest is its home. When an
+instance comes or goes, only the sessions that gain or lose it as their home move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from hashlib import blake2b
+
+from muster.llm.protocol import EngineRequest
+
+__all__ = ["SESSION_HEADERS", "home_of", "session_of", "with_session"]
+
+SESSION_HEADERS = (b"x-session-id", b"x-dynamo-session-id")
+"""Headers by which a client names its session; Dynamo's."""
+
+_KEY = "session_id"
+
+
+def home_of(session: str, model: str, instance_ids: Collection[int]) -> int | None:
+    """The one of these instances that the session belongs to; ``None`` if there are none.
+
+    Args:
+        session: The session's name.
+        model: The model's name: sessions of one name need not meet at one worker of all models.
+        instance_ids: Those to choose among.
+    """
+    if not instance_ids:
+        return None
+    # At most 64 bytes may be a key, so names are digested first; the parts cannot run together.
+    key = blake2b(f"{len(model)}:{model}{session}".encode(), digest_size=32).digest()
+
+    def score(instance_id: int) -> tuple[bytes, int]:
+        data = instance_id.to_bytes(8, "big")
+        return blake2b(data, key=key, digest_size=8).digest(), instance_id
+
+    return max(instance_ids, key=score)
+
+
+def session_of(request: EngineRequest) -> str:
+    """The session a request names, or empty."""
+    context = request.agent_context
+    if not context:  # unset, null or empty
+        return ""
+    session = context.get(_KEY)
+    return session if isinstance(session, str) else ""
+
+
+def with_session(values: Iterable[str]) -> dict[str, str] | None:
+    """The agent context for what a client sent as ``SESSION_HEADERS``; the first counts."""
+    for value in values:
+        if value:
+            return {_KEY: value}
+    return None
