@@ -1,0 +1,1 @@
+"""Reasoning in a model's reply, chosen by name."""

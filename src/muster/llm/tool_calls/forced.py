@@ -1,0 +1,90 @@
+"""Replies to a request that demands calls: JSON alone, written under guided decoding."""
+
+from __future__ import annotations
+
+from muster.llm.tool_calls.events import Event, Parser
+from muster.llm.tool_calls.json_value import call_array, call_object, stream_arguments
+from muster.llm.tool_calls.scanner import Malformed, NewId, ScannerParser, Steps
+
+__all__ = ["ForcedParser", "NamedCallParser", "RequiredCallsParser"]
+
+
+class _JsonReply(ScannerParser):
+    def calls(self) -> Steps[None]:
+        """The reply's calls."""
+        raise NotImplementedError
+
+    def steps(self) -> Steps[None]:
+        """Calls, and then text if there is any."""
+        scanner = self.scanner
+        scanner.begin()
+        try:
+            yield from scanner.space()
+            yield from self.calls()
+        except Malformed:
+            scanner.abort()
+        scanner.close()
+        yield from scanner.remainder(scanner.content)
+
+
+class RequiredCallsParser(_JsonReply):
+    """``tool_choice: required``: ``[{"name": ..., "parameters": {...}}, ...]``, or one alone."""
+
+    def calls(self) -> Steps[None]:
+        """The array."""
+        if (yield from self.scanner.peek(1)) == "[":
+            yield from call_array(self.scanner)
+        else:
+            yield from call_object(self.scanner)
+
+
+class NamedCallParser(_JsonReply):
+    """A named ``tool_choice``: the reply is that function's arguments.
+
+    Args:
+        name: The function's.
+        new_id: Makes the id.
+    """
+
+    def __init__(self, name: str, new_id: NewId) -> None:
+        self._name = name
+        super().__init__(new_id)
+
+    def calls(self) -> Steps[None]:
+        """The arguments."""
+        yield from stream_arguments(self.scanner, self._name)
+        self.scanner.end_call()
+
+
+class ForcedParser:
+    """Reads JSON, or, of an engine that has no guided decoding, the model's own format.
+
+    Args:
+        guided: Reads the JSON.
+        own: Reads the model's format; ``None`` if it has none.
+        first: What the JSON begins with, one of these characters.
+    """
+
+    def __init__(self, guided: Parser, own: Parser | None, *, first: str) -> None:
+        self._guided = guided
+        self._own = own
+        self._first = first
+        self._held = ""
+        self._chosen: Parser | None = guided if own is None else None
+
+    def feed(self, text: str) -> list[Event]:
+        """Take more of the reply; its first character that is not white space decides."""
+        if self._chosen is None:
+            self._held += text
+            start = self._held.lstrip()
+            if not start:
+                return []
+            self._chosen = self._guided if start[0] in self._first else self._own
+            text, self._held = self._held, ""
+        return self._chosen.feed(text) if self._chosen is not None else []
+
+    def finish(self) -> list[Event]:
+        """The reply is over."""
+        if self._chosen is None:
+            return [*self._guided.feed(self._held), *self._guided.finish()]
+        return self._chosen.finish()
