@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from muster.frontend.affinity import home_of, session_of, with_session
+from muster.llm.protocol import EngineRequest
+
+IDS = st.frozensets(st.integers(0, 2**64 - 1), min_size=1, max_size=12)
+
+
+@given(st.text(), IDS)
+def test_a_session_has_one_home_whatever_the_order(session: str, ids: frozenset[int]) -> None:
+    home = home_of(session, "tiny", sorted(ids))
+    assert home in ids
+    assert home_of(session, "tiny", sorted(ids, reverse=True)) == home
+
+
+@given(st.text(), IDS, st.integers(0, 2**64 - 1))
+def test_only_the_sessions_of_an_instance_that_leaves_move(
+    session: str, ids: frozenset[int], other: int
+) -> None:
+    with_it = home_of(session, "tiny", ids | {other})
+    without = home_of(session, "tiny", ids - {other})
+    if with_it != other:
+        assert without == with_it
+
+
+def test_sessions_are_spread_evenly() -> None:
+    counts = Counter(home_of(f"session {k}", "tiny", range(8)) for k in range(4000))
+    assert len(counts) == 8
+    assert min(counts.values()) > 400  # of 500; the odds against it are beyond a million to one
+
+
+def test_a_sessions_home_is_the_same_in_every_process() -> None:
+    assert [home_of(f"s{k}", "tiny", range(100)) for k in range(3)] == [53, 68, 38]
+
+
+def test_nobody_is_the_home_where_nobody_is() -> None:
+    assert home_of("s", "tiny", ()) is None
+
+
+def test_the_session_is_in_the_agent_context() -> None:
+    request = EngineRequest(model="tiny", token_ids=[1], agent_context=with_session(["", "abc"]))
+    assert session_of(request) == "abc"
+    assert session_of(EngineRequest(model="tiny", token_ids=[1])) == ""
+    assert session_of(EngineRequest(model="tiny", token_ids=[1], agent_context=None)) == ""
+    assert with_session([]) is None
