@@ -82,10 +82,13 @@ async def build_model(
 def _files(resolved: ResolvedCard) -> ModelFiles:
     """Where the loader finds each file."""
     card = resolved.card
-    if card.tokenizer is None or card.tokenizer.file.path is None:
+    slot = card.tokenizer.file.path if card.tokenizer is not None else None
+    # cards have no place of its own for this one: it is among the extra files
+    tokenizer = slot if slot is not None else resolved.find_file("tokenizer.model")
+    if tokenizer is None:
         raise CardError(
             f"the card of {card.display_name!r} names no tokenizer",
-            hint="the model's directory needs a tokenizer.json",
+            hint="the model's directory needs a tokenizer.json, a tiktoken file or a tokenizer.model",
         )
 
     def path(slot: object) -> Path | None:
@@ -93,7 +96,7 @@ def _files(resolved: ResolvedCard) -> ModelFiles:
         return Path(location) if location is not None else None
 
     return ModelFiles(
-        tokenizer=Path(card.tokenizer.file.path),
+        tokenizer=Path(tokenizer),
         config=path(card.model_info),
         tokenizer_config=path(card.prompt_formatter),
         chat_template=path(card.chat_template_file),

@@ -18,7 +18,15 @@ from typing import Any
 import msgspec
 from tokenizers import Regex, decoders
 
-__all__ = ["BytePlan", "DecoderPlan", "PiecePlan", "WholePlan", "plan_decoder", "token_to_bytes"]
+__all__ = [
+    "BytePlan",
+    "DecoderPlan",
+    "PiecePlan",
+    "WholePlan",
+    "bytes_to_token",
+    "plan_decoder",
+    "token_to_bytes",
+]
 
 Rewrite = Callable[[str], str]
 """What a step makes of one token."""
@@ -37,6 +45,7 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTES = _byte_alphabet()
+_SPELLINGS = {byte: ord(character) for character, byte in _BYTES.items()}
 
 
 def token_to_bytes(token: str) -> bytes:
@@ -49,6 +58,11 @@ def token_to_bytes(token: str) -> bytes:
         return bytes([_BYTES[character] for character in token])
     except KeyError:
         return token.encode()
+
+
+def bytes_to_token(data: bytes) -> str:
+    """How a ByteLevel vocabulary spells these bytes; the inverse of ``token_to_bytes``."""
+    return data.decode("latin-1").translate(_SPELLINGS)
 
 
 class BytePlan(msgspec.Struct, frozen=True):

@@ -34,7 +34,7 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
     """Where a model's files are. Their names need not be those of a model directory.
 
     Attributes:
-        tokenizer: tokenizer.json, the only one that is required.
+        tokenizer: tokenizer.json, a tiktoken file or tokenizer.model; the only one that is required.
         config: config.json.
         tokenizer_config: tokenizer_config.json.
         chat_template: chat_template.jinja, chat_template.json or a custom template; overrides the
@@ -55,15 +55,19 @@ class ModelFiles(msgspec.Struct, frozen=True, kw_only=True):
         """The files of a model directory, by their usual names.
 
         Raises:
-            CardError: If there is no tokenizer.json; names a tiktoken file that is there instead.
+            CardError: If there is no tokenizer.json, tiktoken.model, ``*.tiktoken`` or
+                tokenizer.model.
         """
 
         def find(*names: str) -> Path | None:
             return next((directory / name for name in names if (directory / name).is_file()), None)
 
-        tokenizer = find("tokenizer.json", "tiktoken.model", "tokenizer.model")
+        ranks = sorted(path.name for path in directory.glob("*.tiktoken"))
+        tokenizer = find("tokenizer.json", "tiktoken.model", *ranks, "tokenizer.model")
         if tokenizer is None:
-            raise CardError(f"{directory} has no tokenizer.json")
+            raise CardError(
+                f"{directory} has no tokenizer.json, nor a tiktoken file or a tokenizer.model"
+            )
         return cls(
             tokenizer=tokenizer,
             config=find("config.json"),
@@ -119,9 +123,12 @@ class Preprocessor:
         """
         tokenizer_config = _read(files.tokenizer_config)
         special_tokens_map = _read(files.special_tokens_map)
-        added = tokenizer_config.get("added_tokens_decoder")
+        config = _read(files.config)
+        model_type = config.get("model_type")
         tokenizer = Tokenizer.load(
-            files.tokenizer, added_tokens=added if isinstance(added, dict) else None
+            files.tokenizer,
+            tokenizer_config=tokenizer_config,
+            model_type=model_type if isinstance(model_type, str) else None,
         )
         sources = find_template_sources(tokenizer_config, files.chat_template)
         return cls(
@@ -134,7 +141,7 @@ class Preprocessor:
                 clock=clock,
             ),
             generation=read_generation_settings(
-                config=_read(files.config),
+                config=config,
                 generation_config=_read(files.generation_config),
                 tokenizer_config=tokenizer_config,
                 special_tokens_map=special_tokens_map,

@@ -1,4 +1,4 @@
-"""A model's tokenizer.json: text to ids, ids to text.
+"""A model's tokenizer: text to ids, ids to text.
 
 The work is done by the ``tokenizers`` package; this module adds what streams need (tables from id
 to text, made once at loading), the special tokens that only tokenizer_config.json knows, and errors
@@ -8,17 +8,16 @@ loaded tokenizer is immutable and may be used from several threads.
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
 import tokenizers
 
-from muster.errors import CardError, EngineError, InvalidArgument, MusterError
+from muster.errors import CardError, EngineError, InvalidArgument
 from muster.llm.decoder import (
     BytePlan,
     PiecePlan,
@@ -32,14 +31,17 @@ from muster.llm.detokenizer import (
     PieceDetokenizer,
     WholeDetokenizer,
 )
-from muster.llm.generation import special_token_text
 from muster.llm.prompt_encoder import AddedToken
+from muster.llm.sentencepiece_model import MARK
+from muster.llm.tokenizer_file import RawTokenizer, foreign_errors, read_tokenizer
 
 __all__ = ["Tokenizer"]
 
 logger = logging.getLogger(__name__)
 
 _MAX_TOKEN_ID = (1 << 32) - 1
+
+_SPACES = (" ", MARK)
 
 _MAX_TOKENS = 1 << 24
 """Ids up to this have a place in a table; a file with a higher one would take all memory."""
@@ -96,8 +98,9 @@ class _Whole:
 class Tokenizer:
     """A loaded tokenizer. Make one with ``load``."""
 
-    def __init__(self, hf: tokenizers.Tokenizer, plan: BytePlan | PiecePlan | WholePlan) -> None:
-        self._hf = hf
+    def __init__(self, raw: RawTokenizer, plan: BytePlan | PiecePlan | WholePlan) -> None:
+        self._hf = hf = raw.library
+        self._doubles_leading_space = raw.doubles_leading_space
         self._plan = plan
         added = hf.get_added_tokens_decoder()
         # Special is a property of the text: that is how the library decides what to skip.
@@ -109,42 +112,37 @@ class Tokenizer:
         self._tables = {True: self._make_tables(skip_special_tokens=True)}
 
     @classmethod
-    def load(cls, path: Path, *, added_tokens: Mapping[str, Any] | None = None) -> Tokenizer:
-        """Load a tokenizer.json.
+    def load(
+        cls,
+        path: Path,
+        *,
+        tokenizer_config: Mapping[str, Any] | None = None,
+        model_type: str | None = None,
+    ) -> Tokenizer:
+        """Load a tokenizer.json, a tiktoken file or a SentencePiece model.
 
         Args:
             path: The file.
-            added_tokens: ``added_tokens_decoder`` of tokenizer_config.json. Tokens that
-                tokenizer.json lacks, or does not mark as special, are added as it says.
+            tokenizer_config: The parsed tokenizer_config.json. Tokens that the file lacks, or does
+                not mark as special, are added as its ``added_tokens_decoder`` says; of tiktoken and
+                SentencePiece files it also says how texts are treated.
+            model_type: ``model_type`` of config.json, by which families of tiktoken files are told
+                apart.
 
         Raises:
-            CardError: If the file cannot be read, is not a tokenizer.json, or is a tiktoken or
-                SentencePiece file, which are not supported.
+            CardError: If the file cannot be read, or is none of these; says which file.
         """
-        if path.name.endswith((".tiktoken", ".model")):
-            raise CardError(
-                f"{path} is a tiktoken or SentencePiece vocabulary, which is not supported",
-                hint="publish the model with a tokenizer.json (transformers can write one)",
-            )
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise CardError(f"cannot read {path}: {error.strerror or error}") from error
-        with _foreign_errors(CardError, f"{path} is not a usable tokenizer.json"):
-            hf = tokenizers.Tokenizer.from_buffer(data)
-            # A file may ask for truncation or padding; a prompt gets neither.
-            hf.no_truncation()
-            hf.no_padding()
-            _add_tokens(hf, added_tokens or {})
-            state = hf.decoder.__getstate__() if hf.decoder is not None else b"null"
-            plan = plan_decoder(json.loads(state))
+        raw = read_tokenizer(path, tokenizer_config=tokenizer_config or {}, model_type=model_type)
+        with foreign_errors(CardError, f"{path} is not a usable tokenizer"):
+            decoder = raw.library.decoder
+            plan = plan_decoder(json.loads(decoder.__getstate__() if decoder else b"null"))
             if isinstance(plan, WholePlan):
                 logger.warning(
                     "%s: %s cannot be streamed; replies come in one piece at their end",
                     path,
                     plan.reason,
                 )
-            return cls(hf, plan)
+            return cls(raw, plan)
 
     @property
     def vocab_size(self) -> int:
@@ -216,15 +214,25 @@ class Tokenizer:
         """
         return self.encode_batch((text,))[0]
 
-    def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
+    def encode_batch(
+        self, texts: Sequence[str], *, add_special_tokens: bool = False
+    ) -> list[list[int]]:
         """The ids of each text on its own; see ``encode``.
+
+        Args:
+            texts: The texts.
+            add_special_tokens: Whether each gets the tokens that the file puts around a text.
 
         Raises:
             InvalidArgument: As ``encode``, if one of them cannot be encoded.
         """
-        with _foreign_errors(InvalidArgument, "the text cannot be tokenized"):
+        with foreign_errors(InvalidArgument, "the text cannot be tokenized"):
+            if self._doubles_leading_space:
+                texts = [MARK + text if text[:1] in _SPACES else text for text in texts]
             # The batch call skips the bookkeeping of offsets: a quarter to a third faster.
-            encodings = self._hf.encode_batch_fast(list(texts), add_special_tokens=False)
+            encodings = self._hf.encode_batch_fast(
+                list(texts), add_special_tokens=add_special_tokens
+            )
             return [encoding.ids for encoding in encodings]
 
     def decode(self, token_ids: Sequence[int], *, skip_special_tokens: bool = True) -> str:
@@ -234,7 +242,7 @@ class Tokenizer:
             EngineError: If the decoder fails on them.
         """
         known = [token_id for token_id in token_ids if 0 <= token_id <= _MAX_TOKEN_ID]
-        with _foreign_errors(EngineError, "the tokens cannot be decoded"):
+        with foreign_errors(EngineError, "the tokens cannot be decoded"):
             return self._hf.decode(known, skip_special_tokens=skip_special_tokens)
 
     def new_detokenizer(self, *, skip_special_tokens: bool = True) -> Detokenizer:
@@ -290,46 +298,3 @@ def _count_ids(hf: tokenizers.Tokenizer) -> int:
     if highest > _MAX_TOKENS:
         raise CardError(f"the vocabulary has the id {highest}, beyond {_MAX_TOKENS}")
     return highest + 1
-
-
-def _add_tokens(hf: tokenizers.Tokenizer, added_tokens: Mapping[str, Any]) -> None:
-    known = hf.get_added_tokens_decoder()
-    special_texts = {token.content for token in known.values() if token.special}
-    entries = [
-        (int(key), entry)
-        for key, entry in added_tokens.items()
-        if key.isdecimal() and isinstance(entry, Mapping)
-    ]
-    for _, entry in sorted(entries, key=lambda pair: pair[0]):
-        text = special_token_text(entry)
-        special = entry.get("special") is True
-        if text is None or text in special_texts:
-            continue
-        if not special and hf.token_to_id(text) is not None:
-            continue
-        token = tokenizers.AddedToken(
-            text,
-            single_word=entry.get("single_word") is True,
-            lstrip=entry.get("lstrip") is True,
-            rstrip=entry.get("rstrip") is True,
-            normalized=entry.get("normalized", not special) is True,
-            special=special,
-        )
-        hf.add_special_tokens([token]) if special else hf.add_tokens([token])
-
-
-@contextlib.contextmanager
-def _foreign_errors(error_type: type[MusterError], message: str) -> Iterator[None]:
-    """Turn whatever the library raises into our own error.
-
-    It raises plain ``Exception``, and when its Rust code panics something that is not even one.
-    """
-    try:
-        yield
-    except MusterError:
-        raise
-    except BaseException as error:
-        panic = type(error).__name__ == "PanicException"
-        if panic or isinstance(error, Exception):
-            raise error_type(f"{message}: {error}") from error
-        raise

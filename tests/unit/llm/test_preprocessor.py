@@ -105,10 +105,19 @@ class TestLoading:
         with pytest.raises(CardError, match=r"no tokenizer\.json"):
             ModelFiles.of_directory(tmp_path)
 
-    @pytest.mark.parametrize("name", ["tiktoken.model", "tokenizer.model"])
-    def test_other_kinds_of_tokenizers_are_refused_by_name(self, tmp_path: Path, name: str) -> None:
+    @pytest.mark.parametrize(
+        ("name", "kind"),
+        [
+            ("tiktoken.model", "tiktoken file"),
+            ("qwen.tiktoken", "tiktoken file"),
+            ("tokenizer.model", "SentencePiece model"),
+        ],
+    )
+    def test_a_broken_tokenizer_is_refused_by_name(
+        self, tmp_path: Path, name: str, kind: str
+    ) -> None:
         (tmp_path / name).write_text("x")
-        with pytest.raises(CardError, match="not supported") as caught:
+        with pytest.raises(CardError, match=f"not a usable {kind}") as caught:
             load(tmp_path)
         assert name in caught.value.message
         assert "tokenizer.json" in caught.value.hint
