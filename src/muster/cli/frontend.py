@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from muster.cli.guard_options import guard_options
 from muster.cli.options import load_settings, registry_options, run_loop, tls_options
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ __all__ = ["command"]
     help="A directory under which a card's local paths are believed; may be repeated.",
 )  # fmt: skip
 @click.option("--cache-dir", type=click.Path(path_type=Path), help="Directory of the file cache.")
+@guard_options
 @registry_options
 @tls_options
 def command(
@@ -85,7 +87,7 @@ def command(
     cache_dir: Path | None,
     discovery_backend: str | None,
     request_plane: str | None,
-    **tls: Path | bool | None,
+    **others: Any,
 ) -> None:
     """Find models in the registry, fetch and verify their files, and serve the OpenAI API."""
     from muster.cli.fetch_progress import FetchBars
@@ -108,11 +110,15 @@ def command(
         cache__directory=cache_dir,
         discovery__backend=discovery_backend,
         request_plane__plane=request_plane,
-        **tls,
+        **others,
     )
 
     def say_ready(frontend: Frontend) -> None:
-        click.echo(f"listening on http://{settings.http.host}:{frontend.port}", err=True)
+        scheme = "https" if settings.guard.tls_certificate is not None else "http"
+        click.echo(f"listening on {scheme}://{settings.http.host}:{frontend.port}", err=True)
+        if frontend.admin_port:
+            where = f"http://{settings.guard.admin_host}:{frontend.admin_port}"
+            click.echo(f"admin routes on {where}", err=True)
 
     with FetchBars() as bars:
         run_loop(serve_frontend(settings, os.environ, say_ready, bars.update))

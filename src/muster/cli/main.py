@@ -25,6 +25,7 @@ _COMMANDS = {
     "pack": "Write a model's metadata into one verified file.",
     "unpack": "Write a packed model's files into a directory.",
     "cache": "Look after the cache of models' files.",
+    "keys": "Make API keys for a frontend.",
 }
 
 

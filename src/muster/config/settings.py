@@ -17,6 +17,7 @@ from muster.config.cache import CacheSettings
 from muster.config.discovery import DiscoverySettings
 from muster.config.etcd import EtcdSettings
 from muster.config.fetch import FetchSettings
+from muster.config.guard import GuardSettings
 from muster.config.health import HealthSettings
 from muster.config.http import HttpSettings
 from muster.config.log import LogSettings
@@ -34,6 +35,7 @@ __all__ = [
     "DiscoverySettings",
     "EtcdSettings",
     "FetchSettings",
+    "GuardSettings",
     "HealthSettings",
     "HttpSettings",
     "LogSettings",
@@ -63,6 +65,7 @@ class Settings:
     cache: CacheSettings = group(CacheSettings)
     fetch: FetchSettings = group(FetchSettings)
     http: HttpSettings = group(HttpSettings)
+    guard: GuardSettings = group(GuardSettings)
     log: LogSettings = group(LogSettings)
     tracing: TracingSettings = group(TracingSettings)
     origins: Mapping[str, Origin] = dataclasses.field(default_factory=dict, compare=False)

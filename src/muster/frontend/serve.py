@@ -82,7 +82,11 @@ async def serve_frontend(
         metrics.register(fleet.migrations)
         # Whoever reads JSON lines finds those of one request, in all processes, by its trace.
         frontend = Frontend(
-            settings.http, fleet.table, registry=metrics, begin_traces=settings.log.as_jsonl
+            settings.http,
+            fleet.table,
+            registry=metrics,
+            begin_traces=settings.log.as_jsonl,
+            guard=settings.guard,
         )
         await frontend.start()
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+from muster.config.guard import GuardSettings
 from muster.config.settings import HttpSettings
 from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
+from muster.frontend.guard.door import Door
+from muster.frontend.guard.guard import Guard
 from muster.frontend.health import HealthRoutes, HealthState
 from muster.frontend.http.connection import HttpLimits
 from muster.frontend.http.exchange import Exchange
@@ -47,6 +51,7 @@ class Frontend:
         table: The models; may change at any time.
         registry: Where its metrics are exposed, and what ``/metrics`` shows; by default its own.
         begin_traces: Begin a trace for requests that come without one, though nothing is exported.
+        guard: What protects it; by default nothing but limits on slow clients.
     """
 
     def __init__(
@@ -56,16 +61,28 @@ class Frontend:
         *,
         registry: CollectorRegistry | None = None,
         begin_traces: bool = False,
+        guard: GuardSettings | None = None,
     ) -> None:
         self._settings = settings
+        self._guard_settings = guard = guard if guard is not None else GuardSettings()
         self._registry = registry if registry is not None else CollectorRegistry()
         self._state = HealthState()
         self._in_flight = 0
         self._quiet = asyncio.Event()
         self._routes = self._make_routes(table, begin_traces=begin_traces)
-        self._server = HttpServer(
-            self._handle, self._refuse, HttpLimits(body_bytes=settings.body_limit_mb << 20)
+        self._guard = Guard(guard, self._registry)
+        self._door = self._guard.door
+        limits = HttpLimits(
+            body_bytes=settings.body_limit_mb << 20,
+            request_s=guard.request_timeout_s,
+            body_bytes_per_s=guard.body_bytes_per_s,
+            write_s=guard.write_timeout_s,
         )
+        self._server = HttpServer(self._handle, self._refuse, limits)
+        self._admin_server: HttpServer | None = None
+        if self._guard.admin_door is not None:
+            handle = functools.partial(self._handle, admin_door=self._guard.admin_door)
+            self._admin_server = HttpServer(handle, self._refuse, limits)
 
     def _make_routes(self, table: ModelTable, *, begin_traces: bool) -> RouteTable:
         metrics = FrontendMetrics(self._registry, table)
@@ -90,6 +107,11 @@ class Frontend:
         return self._server.port
 
     @property
+    def admin_port(self) -> int:
+        """The port of the admin routes; 0 if they are on the service's own or it does not listen."""
+        return self._admin_server.port if self._admin_server is not None else 0
+
+    @property
     def in_flight(self) -> int:
         """Requests being answered."""
         return self._in_flight
@@ -98,9 +120,13 @@ class Frontend:
         """Listen.
 
         Raises:
-            ConfigError: If the address cannot be bound.
+            ConfigError: If an address cannot be bound, or a file of keys or certificates not used.
         """
-        await self._server.start(self._settings.host, self._settings.port)
+        options = await self._guard.start()
+        await self._server.start(self._settings.host, self._settings.port, options=options)
+        if self._admin_server is not None:
+            guard = self._guard_settings
+            await self._admin_server.start(guard.admin_host, guard.admin_port or 0)
         logger.info("frontend listens", extra=facts(host=self._settings.host, port=self.port))
 
     async def drain(self) -> bool:
@@ -113,6 +139,8 @@ class Frontend:
         """
         self._state.draining = True
         self._server.close_idle()
+        if self._admin_server is not None:
+            self._admin_server.close_idle()
         if self._in_flight:
             self._quiet.clear()
             try:
@@ -127,8 +155,11 @@ class Frontend:
         """Stop at once: cancel requests in flight, close all connections. Idempotent."""
         self._state.draining = True
         await self._server.close()
+        if self._admin_server is not None:
+            await self._admin_server.close()
+        await self._guard.close()
 
-    async def _handle(self, exchange: Exchange) -> None:
+    async def _handle(self, exchange: Exchange, admin_door: Door | None = None) -> None:
         exchange.request_id = response_id(exchange)
         set_request(exchange.request_id)
         self._in_flight += 1
@@ -136,7 +167,11 @@ class Frontend:
             if self._state.draining and exchange.path not in _WHILE_DRAINING:
                 exchange.close = True
                 raise ApiError(503, "The service is shutting down", slug="draining")
-            await self._routes.find(exchange.method, exchange.path)(exchange)
+            door = admin_door or self._door
+            if door is None:
+                await self._routes.find(exchange.method, exchange.path)(exchange)
+            else:
+                await door.handle(exchange, self._routes.find)
         except MusterError as error:
             self._answer_error(exchange, ApiError.from_error(error))
         finally:

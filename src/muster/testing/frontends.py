@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from muster.config.settings import HttpSettings
+from muster.config.settings import GuardSettings, HttpSettings
 from muster.discovery.records import Instance
 from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.server import Frontend
@@ -21,6 +21,7 @@ async def running_frontend(
     instances: Callable[[], Sequence[Instance]] = tuple,
     body_limit_mb: int = 45,
     drain_timeout_s: float = 30.0,
+    guard: GuardSettings | None = None,
 ) -> AsyncIterator[Frontend]:
     """A frontend on a free port of 127.0.0.1 that serves ``models``; closed at the end."""
     table = ModelTable(unserved=lambda: unserved, instances=instances)
@@ -29,7 +30,7 @@ async def running_frontend(
     settings = HttpSettings(
         host="127.0.0.1", port=0, body_limit_mb=body_limit_mb, drain_timeout_s=drain_timeout_s
     )
-    frontend = Frontend(settings, table)
+    frontend = Frontend(settings, table, guard=guard)
     await frontend.start()
     try:
         yield frontend

@@ -44,6 +44,8 @@ class HttpLimits:
         body_bytes: Largest body.
         request_s: Limit on a request's head, and longest silence within its body.
         idle_s: How long an idle connection is kept; longer than the usual proxy's own limit.
+        body_bytes_per_s: A body must come this fast on average, ``request_s`` aside: a byte now and
+            then, never silent for long, does not keep a connection.
         write_s: How long a client may leave its response unread once its buffer is full.
         linger_s: How long the rest of a refused request is read, so that the refusal arrives.
     """
@@ -52,6 +54,7 @@ class HttpLimits:
     body_bytes: int = 45 << 20
     request_s: float = 30.0
     idle_s: float = 620.0
+    body_bytes_per_s: int = 8192
     write_s: float = 60.0
     linger_s: float = 5.0
 
@@ -70,6 +73,7 @@ class HttpConnection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_body_bytes",
+        "_body_since",
         "_closed",
         "_current",
         "_handler",
@@ -120,6 +124,7 @@ class HttpConnection(asyncio.Protocol):
         self._paused = False
         self._refused = False
         self._since = 0.0
+        self._body_since = 0.0
         self._in_request = False
         self._head_done = False
         self._head_bytes = 0
@@ -201,6 +206,7 @@ class HttpConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Refuse early what is announced as too large; invite what waits to be invited."""
         self._head_done = True
+        self._body_since = self._since
         length = self._headers.get(b"content-length")
         if length is not None and int(length) > self._limits.body_bytes:
             self._refuse_body()
@@ -275,7 +281,7 @@ class HttpConnection(asyncio.Protocol):
                 self._resume()
             await self._handle(exchange)
             self._current = None
-            self._since = self._loop.time()
+            self._since = self._body_since = self._loop.time()
             if exchange.close:
                 break
         self.close()
@@ -400,6 +406,9 @@ class HttpConnection(asyncio.Protocol):
         """One timer a connection: looks whether the client has been silent for too long."""
         limit = self._limits.request_s if self._in_request else self._limits.idle_s
         left = self._since + limit - self._loop.time()
+        if self._in_request and self._head_done:
+            limit += self._body_bytes / self._limits.body_bytes_per_s
+            left = min(left, self._body_since + limit - self._loop.time())
         if self._current is not None or self._queue or left > 0:
             delay = min(left, self._period_s) if left > 0 else self._period_s
             self._timer = self._loop.call_later(delay, self._check_time)

@@ -64,6 +64,9 @@ class Exchange:
         headers: Request headers.
         body: The whole body.
         request_id: Answered as ``x-request-id``; whoever routes the request sets it.
+        fields: Further headers of whatever is answered, each a line with its line break.
+        caller: Name of who asks, if keys are on; for logs.
+        tokens: Tokens that answering has used so far, prompts included; whoever generates sets it.
         started: Whether a status line has been sent.
         finished: Whether the response is complete.
     """
@@ -72,7 +75,9 @@ class Exchange:
         "_chunked",
         "_sink",
         "body",
+        "caller",
         "close",
+        "fields",
         "finished",
         "headers",
         "method",
@@ -80,6 +85,7 @@ class Exchange:
         "query",
         "request_id",
         "started",
+        "tokens",
     )
 
     def __init__(
@@ -103,6 +109,9 @@ class Exchange:
         self.body = body
         self.close = not keep_alive
         self.request_id = ""
+        self.fields = ""
+        self.caller = ""
+        self.tokens = 0
         self.started = False
         self.finished = False
 
@@ -164,6 +173,7 @@ class Exchange:
         fields += _date.now()
         if self.request_id:
             fields += f"x-request-id: {self.request_id}\r\n"
+        fields += self.fields
         if headers:
             fields += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
         if self.close:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
+from typing import Any
 
 from muster.errors import ConfigError
 from muster.frontend.http.connection import Handler, HttpConnection, HttpLimits, Refuse
@@ -40,19 +42,24 @@ class HttpServer:
             return 0
         return int(self._server.sockets[0].getsockname()[1])
 
-    async def start(self, host: str, port: int) -> None:
+    async def start(
+        self, host: str, port: int, *, options: Mapping[str, Any] | None = None
+    ) -> None:
         """Listen.
 
         Args:
             host: Address to bind to.
             port: Port; 0 lets the system pick.
+            options: Further arguments for the event loop's ``create_server``, such as ``ssl``.
 
         Raises:
             ConfigError: If the address cannot be bound; says why.
         """
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(self._connect, host, port, backlog=_BACKLOG)
+            self._server = await loop.create_server(
+                self._connect, host, port, backlog=_BACKLOG, **(options or {})
+            )
         except (OSError, OverflowError) as error:
             raise ConfigError(
                 f"cannot listen on {host} port {port}: {error}",

@@ -9,6 +9,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
+from muster.frontend.affinity import SESSION_HEADERS, in_session
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
 from muster.frontend.http.exchange import Exchange
@@ -76,7 +77,11 @@ class GenerationRoute(Generic[T]):
         stream = bool(request.stream)
         with self._metrics.start(model.name, self._api.endpoint, stream=stream) as meter:
             job = await self._prepare(exchange, request, model, scope)
-            await answer(exchange, job, self._api, meter)
+            try:
+                await answer(exchange, job, self._api, meter)
+            finally:
+                if exchange.caller:
+                    exchange.tokens = job.prompt_tokens + job.completion_tokens
 
     def _read(self, exchange: Exchange) -> tuple[T, ServedModel]:
         require_json(exchange)
@@ -105,6 +110,10 @@ class GenerationRoute(Generic[T]):
         named = _named_instance(exchange)
         if named is not None:
             requests = [_to_instance(each, named) for each in requests]
+        for header in SESSION_HEADERS:
+            if header in exchange.headers:
+                requests = [in_session(each, exchange.header(header)) for each in requests]
+                break
         if request.skip_special_tokens is False:
             # The tables for this are made at the first use, which takes a while.
             await asyncio.to_thread(model.preprocessor.new_detokenizer, skip_special_tokens=False)
