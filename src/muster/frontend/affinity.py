@@ -6,12 +6,14 @@ instance comes or goes, only the sessions that gain or lose it as their home mov
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from hashlib import blake2b
+
+import msgspec
 
 from muster.llm.protocol import EngineRequest
 
-__all__ = ["SESSION_HEADERS", "home_of", "session_of", "with_session"]
+__all__ = ["SESSION_HEADERS", "home_of", "in_session", "session_of"]
 
 SESSION_HEADERS = (b"x-session-id", b"x-dynamo-session-id")
 """Headers by which a client names its session; Dynamo's."""
@@ -48,9 +50,13 @@ def session_of(request: EngineRequest) -> str:
     return session if isinstance(session, str) else ""
 
 
-def with_session(values: Iterable[str]) -> dict[str, str] | None:
-    """The agent context for what a client sent as ``SESSION_HEADERS``; the first counts."""
-    for value in values:
-        if value:
-            return {_KEY: value}
-    return None
+def in_session(request: EngineRequest, session: str) -> EngineRequest:
+    """The request as one of this session; where Dynamo's frontend names it, so that engines see it.
+
+    An empty name changes nothing.
+    """
+    if not session:
+        return request
+    return msgspec.structs.replace(
+        request, agent_context={_KEY: session}, image_cache_scope=session
+    )

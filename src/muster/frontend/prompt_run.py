@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from muster.errors import MusterError
 from muster.frontend.choice import Choice
 from muster.frontend.engine_stream import ResponseStream
+from muster.frontend.journey import Journey
 from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.runtime import Context
@@ -44,6 +45,11 @@ class PromptRun:
     def finished(self) -> bool:
         """Whether every answer has ended."""
         return not self._open
+
+    @property
+    def journey(self) -> Journey | None:
+        """The instances it went to; ``None`` before it has been sent."""
+        return None if self._stream is None else self._stream.journey
 
     async def start(self, model: ServedModel, context: Context) -> None:
         """Send the request; the runs of one request may share its context.

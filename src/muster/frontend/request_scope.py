@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from types import TracebackType
 from typing import Self
 
@@ -37,17 +38,19 @@ class RequestScope:
         begin_trace: Begin a trace even if nothing is exported, for log lines to be found by.
 
     Attributes:
+        arrived: When it came, in seconds of the monotonic clock.
         exchange: The request.
         context: The request as its worker gets it.
     """
 
-    __slots__ = ("_failure", "_span", "context", "exchange")
+    __slots__ = ("_failure", "_span", "arrived", "context", "exchange")
 
     def __init__(self, exchange: Exchange, *, begin_trace: bool) -> None:
         sender = _sender(exchange)
         given = exchange.header(b"x-request-id")
         self.exchange = exchange
         self._failure = ""
+        self.arrived = time.monotonic()
         self.context = Context(
             engine_id(exchange),
             trace=None if sender is None else sender.child(),

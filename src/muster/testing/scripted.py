@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from muster.errors import MusterError
+from muster.frontend.journey import Journey
 from muster.frontend.served_model import ServedModel
 from muster.llm.preprocessor import ModelFiles, Preprocessor
 from muster.llm.protocol import EngineOutput, EngineRequest
@@ -25,6 +26,7 @@ class ScriptedStream:
         self._ended = False
         self._waiter: asyncio.Future[None] | None = None
         self.killed = asyncio.Event()
+        self.journey = Journey()
 
     def push(self, *items: EngineOutput) -> ScriptedStream:
         """Let ``items`` arrive together."""

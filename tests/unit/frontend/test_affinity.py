@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.frontend.affinity import home_of, session_of, with_session
+from muster.frontend.affinity import home_of, in_session, session_of
 from muster.llm.protocol import EngineRequest
 
 IDS = st.frozensets(st.integers(0, 2**64 - 1), min_size=1, max_size=12)
@@ -43,8 +43,8 @@ def test_nobody_is_the_home_where_nobody_is() -> None:
 
 
 def test_the_session_is_in_the_agent_context() -> None:
-    request = EngineRequest(model="tiny", token_ids=[1], agent_context=with_session(["", "abc"]))
-    assert session_of(request) == "abc"
-    assert session_of(EngineRequest(model="tiny", token_ids=[1])) == ""
+    plain = EngineRequest(model="tiny", token_ids=[1])
+    assert session_of(in_session(plain, "abc")) == "abc"
+    assert in_session(plain, "") is plain
+    assert session_of(plain) == ""
     assert session_of(EngineRequest(model="tiny", token_ids=[1], agent_context=None)) == ""
-    assert with_session([]) is None

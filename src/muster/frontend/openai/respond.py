@@ -41,7 +41,7 @@ async def answer(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMete
         else:
             for run in job.runs:
                 await _collect(run, meter)
-            exchange.respond(200, api.reply(job))
+            exchange.respond(200, api.reply(job), headers=job.trace_headers())
     except MusterError as error:
         if not exchange.started:
             raise
@@ -63,7 +63,7 @@ def _fail_stream(exchange: Exchange, job: Job, error: MusterError, meter: Reques
         "stream failed",
         extra=facts(x_request_id=exchange.request_id, code=error.code, error=error.message),
     )
-    exchange.end(error_frame(api_error.body()) + DONE)
+    exchange.end(job.trace_comment() + error_frame(api_error.body()) + DONE)
 
 
 async def _collect(run: PromptRun, meter: RequestMeter) -> None:
@@ -92,7 +92,7 @@ async def _stream(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMet
     finally:
         patience.cancel()
     _start(exchange)
-    exchange.end(data + writer.ending())
+    exchange.end(data + job.trace_comment() + writer.ending())
 
 
 def _start(exchange: Exchange) -> None:

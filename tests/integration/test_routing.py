@@ -1,0 +1,165 @@
+"""Sessions and their instances, a card's own router mode, and what a request's trace says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+
+from muster.discovery.memory import MemoryRegistry
+from muster.errors import EngineShutdown
+from muster.model.kv_router_config import KvRouterConfig
+from muster.model.router_config import RouterConfig, RouterMode
+from muster.runtime import DistributedRuntime
+from muster.testing.counting import CountingEngine, letters
+from muster.testing.fleet import FleetSite, frontend, request_count, serve, worker
+from muster.testing.loops import run
+
+
+async def complete(
+    site: FleetSite, headers: dict[str, str] | None = None, **body: Any
+) -> tuple[aiohttp.ClientResponse, str]:
+    asked = {"model": "tiny", "prompt": "x", "max_tokens": 8} | body
+    async with (
+        aiohttp.ClientSession() as session,
+        session.post(f"{site.url}/v1/completions", json=asked, headers=headers or {}) as reply,
+    ):
+        return reply, await reply.text()
+
+
+async def all_there(site: FleetSite, count: int) -> None:
+    await site.listed("tiny")
+    await site.until(lambda: len(site.fleet.table.instances()) == count)
+    _, content = await site.get("/v1/muster/models")
+    assert len(content["models"][0]["replicas"]) == count
+
+
+def home_among(workers: list[DistributedRuntime], before: list[float]) -> DistributedRuntime:
+    (home,) = [each for each, had in zip(workers, before, strict=True) if request_count(each) > had]
+    return home
+
+
+def test_a_session_stays_at_its_instance_and_moves_when_that_leaves(
+    model: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with (
+            worker(registry) as one,
+            worker(registry) as two,
+            worker(registry) as three,
+            frontend(registry, tmp_path / "a") as site,
+            frontend(registry, tmp_path / "b", router_mode="random") as other,
+        ):
+            workers = [one, two, three]
+            engines = [CountingEngine() for _ in workers]
+            for each, engine in zip(workers, engines, strict=True):
+                await serve(each, model, engine=engine)
+            await all_there(site, 3)
+            await all_there(other, 3)
+            headers = {"x-session-id": "a session", "x-muster-trace": "1"}
+            for frontend_site in (site, other, site, other):
+                reply, _ = await complete(frontend_site, headers)
+                (prompt,) = json.loads(reply.headers["x-muster-trace"])["prompts"]
+                assert prompt["session"] == "home"
+            home = home_among(workers, [0, 0, 0])
+            assert request_count(home) == 4
+            (request, *_) = engines[workers.index(home)].requests
+            assert request.agent_context == {"session_id": "a session"}
+
+            home.shutdown()
+            await home.wait_closed()
+            await site.until(lambda: len(site.fleet.table.instances()) == 2)
+            left = [each for each in workers if each is not home]
+            for _ in range(3):
+                reply, _ = await complete(site, {"x-dynamo-session-id": "a session"})
+                assert reply.status == 200
+            assert sorted(request_count(each) for each in left) == [0, 3]
+
+    run(scenario())
+
+
+class ShutDown(CountingEngine):
+    """An engine that goes away after three tokens, as one does that is told to."""
+
+    async def generate(self, request: Any, context: Any) -> Any:
+        count = 0
+        async for item in super().generate(request, context):
+            if count == 3:
+                raise EngineShutdown("going away")
+            count += 1
+            yield item
+
+
+def test_the_trace_of_a_moved_request_names_both_instances(model: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with (
+            worker(registry) as one,
+            worker(registry) as two,
+            frontend(registry, tmp_path) as site,
+        ):
+            await serve(one, model, engine=ShutDown())
+            await serve(two, model, engine=CountingEngine())
+            await all_there(site, 2)
+            asked = {"x-muster-trace": "1"}
+            lost = []
+            for _ in range(2):
+                reply, text = await complete(site, asked, stream=True)
+                assert reply.status == 200
+                parts = text.split("\n\n")
+                comment = parts[-3]
+                assert parts[-2] == "data: [DONE]"
+                assert comment.startswith(": x-muster-trace {")
+                found = json.loads(comment.removeprefix(": x-muster-trace "))
+                (prompt,) = found["prompts"]
+                chunks = [json.loads(part[6:]) for part in parts[:-3]]
+                assert "".join(c["choices"][0]["text"] for c in chunks) == letters(1, 8)
+                assert found["queue_ms"] >= 0
+                assert found["engine_ms"] > 0
+                assert prompt["instance"] == f"{two.instance_id:x}"
+                assert len(prompt["cohort"]) == 64
+                lost += prompt.get("lost", [])
+                assert prompt["attempts"] == 1 + len(prompt.get("lost", []))
+            assert lost == [
+                {"instance": f"{one.instance_id:x}", "code": "engine_shutdown", "tokens": 3}
+            ]
+
+            reply, _ = await complete(site)
+            assert "x-muster-trace" not in reply.headers
+
+    run(scenario())
+
+
+def test_a_cards_own_router_mode_wins(model: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        own = RouterConfig(router_mode=RouterMode.DIRECT, kv_router_config=KvRouterConfig())
+        async with worker(registry) as one, frontend(registry, tmp_path) as site:
+            await serve(one, model, engine=CountingEngine(), router_config=own)
+            await all_there(site, 1)
+            reply, text = await complete(site)
+            assert reply.status == 400
+            assert "router mode is direct" in text
+            named = {"x-dynamo-worker-instance-id": str(one.instance_id)}
+            reply, _ = await complete(site, named)
+            assert reply.status == 200
+
+    run(scenario())
+
+
+def test_a_card_that_wants_routing_by_cache_is_served_by_the_frontends_mode(
+    model: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        own = RouterConfig(router_mode=RouterMode.KV, kv_router_config=KvRouterConfig())
+        async with worker(registry) as one, frontend(registry, tmp_path) as site:
+            await serve(one, model, engine=CountingEngine(), router_config=own)
+            await all_there(site, 1)
+            reply, _ = await complete(site)
+            assert reply.status == 200
+
+    run(scenario())
