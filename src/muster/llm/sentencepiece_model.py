@@ -1,6 +1,7 @@
 """SentencePiece models (``tokenizer.model``), made into a tokenizer of the ``tokenizers`` package.
 
-Ids are those that SentencePiece gives for a text without added tokens. For those it has no notion of
+Ids are those that SentencePiece gives for a text without added tokens (of two ways with the same
+score, a unigram model may take the other: that is a matter of rounding). It has no notion of
 finding a control symbol in a text: like ``transformers``, this cuts a text at them first, and reads
 only the beginning of the whole as if a space came before it (every part, if tokenizer_config.json
 says ``legacy``, or if the model trims spaces).

