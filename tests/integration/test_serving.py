@@ -182,3 +182,31 @@ def test_a_serve_that_is_cancelled_while_it_registers_leaves_nothing() -> None:
             assert len(await runtime.discovery.list("v1/instances")) == 1
 
     run(scenario())
+
+
+def test_a_runtime_that_closes_while_it_begins_to_serve_or_call_says_so() -> None:
+    async def scenario() -> None:
+        for delay in range(12):
+            async with runtime_in(MemoryRegistry()) as runtime:
+                endpoint = runtime.endpoint("n.c.e")
+
+                async def closing(
+                    turns: int = delay, runtime: DistributedRuntime = runtime
+                ) -> None:
+                    for _ in range(turns):
+                        await asyncio.sleep(0)
+                    await runtime.close()
+
+                results = await asyncio.gather(
+                    runtime.serve(endpoint.id(), with_context(echo)),
+                    endpoint.client(),
+                    closing(),
+                    return_exceptions=True,
+                )
+                assert all(
+                    isinstance(each, MusterError)
+                    for each in results
+                    if isinstance(each, BaseException)
+                ), results
+
+    run(scenario())

@@ -7,6 +7,7 @@ import asyncio
 from muster.config.settings import Settings
 from muster.discovery.base import Discovery
 from muster.discovery.records import Instance
+from muster.errors import DiscoveryError
 from muster.names import EndpointId
 from muster.runtime.calling.choosers import RouterMode
 from muster.runtime.calling.client import Client
@@ -36,10 +37,13 @@ class Calling:
         self._caller: Caller | None = None
         self._sources: dict[EndpointId, InstanceSource] = {}
         self._tasks = TaskOwner("instances")
+        self._closed = False
 
     async def client_of(self, endpoint: EndpointId, mode: RouterMode) -> Client:
         """A client of ``endpoint``; see ``Endpoint.client``."""
         async with self._lock:
+            if self._closed:
+                raise DiscoveryError("this runtime is shutting down, or has")
             if self._caller is None:
                 self._caller = await self._planes.open_caller()
             source = self._sources.get(endpoint)
@@ -62,6 +66,8 @@ class Calling:
 
     async def close(self) -> None:
         """End every stream and forget every instance."""
+        async with self._lock:  # what is being opened is closed below
+            self._closed = True
         await attempt("ending the watches of instances", self._tasks.close)
         if self._caller is not None:
             await attempt("closing connections", self._caller.close)

@@ -13,7 +13,7 @@ from typing import Any
 from muster.config.settings import Settings
 from muster.discovery.base import Discovery
 from muster.discovery.records import INSTANCES, DeviceType, Instance, TransportType
-from muster.errors import ConflictError, NotRegisteredError
+from muster.errors import ConflictError, DiscoveryError, NotRegisteredError
 from muster.log import facts
 from muster.names import EndpointId
 from muster.runtime.metrics.requests import EndpointObserver, RequestMetrics
@@ -71,6 +71,7 @@ class Serving:
         self._metrics = metrics
         self._board = board
         self._tasks = TaskOwner("serving")
+        self._closed = False
         self._lock = asyncio.Lock()
         self._dialer: Dialer | None = None
         self._dispatcher: Dispatcher | None = None
@@ -128,14 +129,21 @@ class Serving:
 
     async def _register_or_not(self, endpoint: EndpointId) -> None:
         """Register; who is cancelled meanwhile leaves no record behind."""
+        self._check_open()
         registering = self._tasks.launch(self.register(endpoint), name=f"register {endpoint}")
         try:
             await asyncio.shield(registering)
         except asyncio.CancelledError:
+            if registering.cancelled():
+                self._check_open()  # not who called was cancelled, but the registration
             await asyncio.wait({registering})
             if not registering.cancelled() and registering.exception() is None:
                 await attempt("leaving the registry", partial(self._unregister, endpoint))
             raise
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise DiscoveryError("this runtime is shutting down, or has")
 
     async def _listen(
         self,
@@ -170,6 +178,7 @@ class Serving:
 
     async def _open(self) -> tuple[RequestServer, Dispatcher]:
         async with self._lock:
+            self._check_open()
             if self._dispatcher is None:
                 _, connect_tls = await self._planes.tls()
                 self._dialer = Dialer(self._settings.request_plane, connect_tls)
@@ -263,6 +272,8 @@ class Serving:
 
     async def close(self) -> None:
         """Close what requests came by; whoever waits for a service to end is told."""
+        async with self._lock:  # what is being opened is closed below
+            self._closed = True
         await attempt("ending registrations", self._tasks.close)
         for service in self.services.values():
             service.observer.close()
