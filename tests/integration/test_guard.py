@@ -399,3 +399,23 @@ def test_a_body_that_trickles_in_is_refused(model_directory: Path) -> None:
 
     with contextlib.suppress(ConnectionError):
         run(test())
+
+
+def test_a_field_nobody_knows_is_ignored_unless_parameters_are_strict(
+    model_directory: Path,
+) -> None:
+    async def test(guard: GuardSettings) -> tuple[int, Any]:
+        async with (
+            running_frontend(speaking(model_directory), guard=guard) as frontend,
+            aiohttp.ClientSession() as session,
+            session.post(
+                at(frontend.port, "/v1/chat/completions"), json={**CHAT, "temprature": 1}
+            ) as answer,
+        ):
+            return answer.status, (await answer.json()).get("error")
+
+    assert run(test(GuardSettings()))[0] == 200
+    status, error = run(test(GuardSettings(strict_parameters=True)))
+    assert status == 400
+    assert error["param"] == "temprature"
+    assert error["code"] == "unknown_parameter"

@@ -20,10 +20,8 @@ from muster.frontend.http.exchange import Exchange
 from muster.frontend.http.server import HttpServer
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
-from muster.frontend.openai.chat import ChatApi
-from muster.frontend.openai.completions import CompletionApi
 from muster.frontend.openai.models import ModelRoutes
-from muster.frontend.openai.route import GenerationRoute
+from muster.frontend.openai.routes import openai_routes
 from muster.frontend.request_id import response_id
 from muster.frontend.routes import RouteTable
 from muster.log import facts, set_request
@@ -89,8 +87,10 @@ class Frontend:
         health = HealthRoutes(table, self._state, required=self._settings.require_models)
         models = ModelRoutes(table)
         routes = RouteTable()
-        chat = GenerationRoute(ChatApi(), table, metrics, begin_traces=begin_traces)
-        completions = GenerationRoute(CompletionApi(), table, metrics, begin_traces=begin_traces)
+        strict = self._guard_settings.strict_parameters
+        chat, completions = openai_routes(
+            table, metrics, self._registry, begin_traces=begin_traces, strict_parameters=strict
+        )
         routes.add("POST", "/v1/chat/completions", chat.handle)
         routes.add("POST", "/v1/completions", completions.handle)
         routes.add("GET", "/v1/models", models.list)

@@ -17,6 +17,7 @@ from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_route import INSTANCE_HEADER, INSTANCE_KEY
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.job import Api, Job
+from muster.frontend.openai.parameters import Parameters
 from muster.frontend.openai.requests import GenerationRequest, decode
 from muster.frontend.openai.respond import answer
 from muster.frontend.prompt_run import PromptRun
@@ -44,6 +45,7 @@ class GenerationRoute(Generic[T]):
         table: The models.
         metrics: Where requests are counted.
         begin_traces: See ``RequestScope``.
+        parameters: What becomes of fields nothing reads; by default they are ignored.
     """
 
     def __init__(
@@ -53,11 +55,13 @@ class GenerationRoute(Generic[T]):
         metrics: FrontendMetrics,
         *,
         begin_traces: bool = False,
+        parameters: Parameters | None = None,
     ) -> None:
         self._api = api
         self._table = table
         self._metrics = metrics
         self._begin_traces = begin_traces
+        self._parameters = parameters
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request.
@@ -86,6 +90,8 @@ class GenerationRoute(Generic[T]):
     def _read(self, exchange: Exchange) -> tuple[T, ServedModel]:
         require_json(exchange)
         request = decode(self._api.decoder, exchange.body)
+        if self._parameters is not None:
+            self._parameters.check(exchange.body)
         self._api.check(request)
         model = self._table.get(request.model)
         if not self._api.serves(model):
@@ -114,7 +120,7 @@ class GenerationRoute(Generic[T]):
             if header in exchange.headers:
                 requests = [in_session(each, exchange.header(header)) for each in requests]
                 break
-        if request.skip_special_tokens is False:
+        if requests[0].output_options.skip_special_tokens is False:
             # The tables for this are made at the first use, which takes a while.
             await asyncio.to_thread(model.preprocessor.new_detokenizer, skip_special_tokens=False)
         return Job(
@@ -126,6 +132,7 @@ class GenerationRoute(Generic[T]):
             created=int(time.time()),
             stream=bool(request.stream),
             options=request.stream_options,
+            reading=api.reading(request, model, requests, keep=not request.stream),
         )
 
 

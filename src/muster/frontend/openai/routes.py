@@ -1,0 +1,52 @@
+"""The generating routes of the OpenAI API."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry
+
+from muster.frontend.metrics import FrontendMetrics
+from muster.frontend.model_table import ModelTable
+from muster.frontend.openai.chat import ChatApi
+from muster.frontend.openai.completions import CompletionApi
+from muster.frontend.openai.parameters import IgnoredParameters, Parameters
+from muster.frontend.openai.requests import ChatRequest, CompletionRequest
+from muster.frontend.openai.route import GenerationRoute
+
+__all__ = ["openai_routes"]
+
+
+def openai_routes(
+    table: ModelTable,
+    metrics: FrontendMetrics,
+    registry: CollectorRegistry,
+    *,
+    begin_traces: bool,
+    strict_parameters: bool,
+) -> tuple[GenerationRoute[ChatRequest], GenerationRoute[CompletionRequest]]:
+    """The routes of chats and of completions.
+
+    Args:
+        table: The models.
+        metrics: Where requests are counted.
+        registry: Where counts of ignored fields are exposed.
+        begin_traces: See ``RequestScope``.
+        strict_parameters: Refuse fields that nobody knows.
+    """
+    ignored = IgnoredParameters()
+    registry.register(ignored)
+
+    def known(request: type[ChatRequest | CompletionRequest], endpoint: str) -> Parameters:
+        names = request.__struct_fields__
+        return Parameters(names, endpoint, strict=strict_parameters, ignored=ignored)
+
+    chat, completion = ChatApi(), CompletionApi()
+    return (
+        GenerationRoute(
+            chat, table, metrics, begin_traces=begin_traces,
+            parameters=known(ChatRequest, chat.endpoint),
+        ),
+        GenerationRoute(
+            completion, table, metrics, begin_traces=begin_traces,
+            parameters=known(CompletionRequest, completion.endpoint),
+        ),
+    )  # fmt: skip
