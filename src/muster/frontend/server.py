@@ -24,6 +24,7 @@ from muster.frontend.openai.models import ModelRoutes
 from muster.frontend.openai.routes import openai_routes
 from muster.frontend.request_id import response_id
 from muster.frontend.routes import RouteTable
+from muster.frontend.surface.routes import add_surfaces, error_for
 from muster.log import facts, set_request
 
 __all__ = ["Frontend"]
@@ -93,6 +94,7 @@ class Frontend:
         )
         routes.add("POST", "/v1/chat/completions", chat.handle)
         routes.add("POST", "/v1/completions", completions.handle)
+        add_surfaces(routes, table, metrics, begin_traces=begin_traces)
         routes.add("GET", "/v1/models", models.list)
         routes.add("GET", "/v1/models/*", models.one)
         routes.add("GET", "/health", health.health)
@@ -191,7 +193,7 @@ class Frontend:
                     error=error.message,
                 ),
             )
-        exchange.respond(error.status, error.body(), headers=error.headers)
+        exchange.respond(error.status, error_for(exchange, error), headers=error.headers)
 
     def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
         """Answer what never became a request."""

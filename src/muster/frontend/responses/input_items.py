@@ -14,8 +14,8 @@ __all__ = ["to_messages"]
 
 Message = dict[str, Any]
 
-_ROLES = frozenset({"user", "assistant", "system", "developer"})
-_TEXTS = frozenset({"input_text", "output_text", "text", "summary_text", "reasoning_text"})
+_ROLES = ("assistant", "developer", "system", "user")
+_TEXTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
 
 
 def to_messages(items: str | Sequence[dict[str, Any]], instructions: str | None) -> list[Message]:
@@ -77,7 +77,7 @@ class _Reader:
     def _message(self, item: dict[str, Any], where: str) -> None:
         role = item.get("role")
         if role not in _ROLES:
-            known = ", ".join(sorted(_ROLES))
+            known = ", ".join(_ROLES)
             raise _fail(f"{where}.role", f"the role must be one of {known}, got {role!r}")
         content = _content(item.get("content"), f"{where}.content")
         if role != "assistant":

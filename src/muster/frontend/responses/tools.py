@@ -43,7 +43,7 @@ def to_tool_choice(
     Raises:
         ApiError: 400 for a choice the chat API cannot express.
     """
-    if choice is None or choice in _CHOICES:
+    if choice is None or (isinstance(choice, str) and choice in _CHOICES):
         return choice, tools
     if isinstance(choice, dict):
         if choice.get("type") == "function":
@@ -55,7 +55,7 @@ def to_tool_choice(
 
 def _allowed(allowed: object, tools: list[Json] | None) -> list[Json] | None:
     entries = allowed if isinstance(allowed, list) else []
-    names = {entry.get("name") for entry in entries if isinstance(entry, dict)}
+    names = [entry.get("name") for entry in entries if isinstance(entry, dict)]
     return [tool for tool in tools or () if tool["function"]["name"] in names] or None
 
 

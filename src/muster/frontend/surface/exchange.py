@@ -82,6 +82,7 @@ class ChatExchange(Exchange):
         self.path = behind.path
         self.query = behind.query
         self.request_id = behind.request_id
+        self.caller = behind.caller
         self._behind = behind
         self._translation = translation
         self._opening: Opening | None = None

@@ -95,10 +95,13 @@ class SurfaceRoute:
         except ApiError as error:
             self._metrics.refused(self._surface.endpoint, error.error_type)
             raise
+        asked = ChatExchange(exchange, body, translation)
         try:
-            await self._chat.handle(ChatExchange(exchange, body, translation))
+            await self._chat.handle(asked)
         except ApiError as error:
             raise self._surface.rename(error) from error
+        finally:
+            exchange.tokens = asked.tokens
 
 
 def _prepare(job: Job) -> None:

@@ -1,0 +1,38 @@
+"""The routes of the other APIs, and the shape of their errors."""
+
+from __future__ import annotations
+
+from muster.frontend.anthropic.errors import answers_in_this_shape, error_body
+from muster.frontend.anthropic.translate import Messages
+from muster.frontend.api_error import ApiError
+from muster.frontend.http.exchange import Exchange
+from muster.frontend.metrics import FrontendMetrics
+from muster.frontend.model_table import ModelTable
+from muster.frontend.responses.translate import Responses
+from muster.frontend.routes import RouteTable
+from muster.frontend.surface.route import SurfaceRoute
+from muster.frontend.tokens.routes import TokenRoutes
+
+__all__ = ["add_surfaces", "error_for"]
+
+
+def add_surfaces(
+    routes: RouteTable, table: ModelTable, metrics: FrontendMetrics, *, begin_traces: bool
+) -> None:
+    """Add the routes of the Responses and Messages APIs, and those that only count tokens."""
+    responses = SurfaceRoute(Responses(), table, metrics, begin_traces=begin_traces)
+    messages = SurfaceRoute(Messages(), table, metrics, begin_traces=begin_traces)
+    tokens = TokenRoutes(table)
+    routes.add("POST", "/v1/responses", responses.handle)
+    routes.add("POST", "/v1/responses/input_tokens", tokens.count_response)
+    routes.add("POST", "/v1/messages", messages.handle)
+    routes.add("POST", "/v1/messages/count_tokens", tokens.count_message)
+    routes.add("POST", "/tokenize", tokens.tokenize)
+    routes.add("POST", "/detokenize", tokens.detokenize)
+
+
+def error_for(exchange: Exchange, error: ApiError) -> bytes:
+    """The body of an error in the shape of the API whose path was asked for."""
+    if answers_in_this_shape(exchange.path):
+        return error_body(error, exchange.request_id)
+    return error.body()

@@ -1,0 +1,1 @@
+"""Counting and showing tokens without an engine: ``/tokenize``, ``/detokenize``, the two counts."""
