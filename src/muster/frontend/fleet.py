@@ -299,6 +299,8 @@ class Fleet:
                 chat=bool(card.model_type & ModelType.Chat) and preprocessor.serves_chat,
                 completions=bool(card.model_type & ModelType.Completions),
                 mdc_sum=build.mdcsum,
+                tool_call_parser=card.runtime_config.tool_call_parser,
+                reasoning_parser=card.runtime_config.reasoning_parser,
             )
 
         variants = self._variants.setdefault(name, Variants(self._limits, self.migrations))
@@ -362,6 +364,10 @@ class Fleet:
         if table is None and status.members:
             table = FileTable(status.members[0].card)
         return table.reports() if table is not None else ()
+
+    def cards(self) -> Sequence[CardStatus]:
+        """What has become of each card, with the cards."""
+        return self._catalog.status()
 
     def _exclusions(self, group: GroupKey) -> Mapping[int, str]:
         route = self._groups.get(group)

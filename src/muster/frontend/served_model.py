@@ -45,6 +45,8 @@ class ServedModel:
         chat: Whether it takes chat requests.
         completions: Whether it takes completion requests.
         mdc_sum: Digest of its card, sent along with requests.
+        tool_call_parser: How it writes tool calls, by its card.
+        reasoning_parser: How it marks reasoning, by its card.
         pick: Where several cards have this name: gives the one whose turn it is.
     """
 
@@ -57,4 +59,6 @@ class ServedModel:
     chat: bool = True
     completions: bool = True
     mdc_sum: str | None = None
+    tool_call_parser: str | None = None
+    reasoning_parser: str | None = None
     pick: Callable[[], ServedModel] | None = None

@@ -330,9 +330,9 @@ json_values = st.recursive(
     ),
     max_leaves=6,
 )
-tagless = st.text(
-    st.characters(exclude_characters="<", exclude_categories=("Cs",)), max_size=8
-).map(lambda text: "x" + text + "x")
+tagless = st.text(st.characters(exclude_characters="<", exclude_categories=["Cs"]), max_size=8).map(
+    lambda text: "x" + text + "x"
+)
 arguments = st.fixed_dictionaries(
     {},
     optional={
@@ -352,7 +352,7 @@ TYPED = {"qwen3_coder", "glm45", "pythonic"}
 @pytest.mark.parametrize("name", sorted(WRITERS))
 @given(data=st.data())
 def test_calls_are_read_as_they_were_meant(name: str, data: st.DataObject) -> None:
-    kind = arguments if name in TYPED else free
+    kind: st.SearchStrategy[Call] = arguments if name in TYPED else free
     calls = data.draw(st.lists(kind, min_size=1, max_size=3))
     before = data.draw(st.sampled_from(["", "\n"]))
     places = data.draw(st.lists(st.integers(0, 10**6), max_size=12))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import cast
 
 import msgspec
@@ -69,6 +70,17 @@ class CompletionApi:
     ) -> EngineRequest:
         """What the engine is asked for one prompt."""
         return prepare.completion_request(request, model, token_ids, scoring)
+
+    def reading(
+        self,
+        request: CompletionRequest,
+        model: ServedModel,
+        requests: Sequence[EngineRequest],
+        *,
+        keep: bool,
+    ) -> None:
+        """Completions are text."""
+        return
 
     def frames(self, job: Job) -> CompletionFrames:
         """The builder of the stream's events."""

@@ -6,13 +6,23 @@ concatenations. The fields are those of Dynamo 1.6.1, in the order OpenAI writes
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 
 from muster.frontend.openai.reply import ChatLogprobs, CompletionLogprobs, Usage
+from muster.llm.tool_calls.events import (
+    CallAborted,
+    CallArguments,
+    CallEnded,
+    CallStarted,
+    Content,
+    Event,
+    Reasoning,
+)
 
-__all__ = ["DONE", "ChatFrames", "CompletionFrames", "Frames", "error_frame"]
+__all__ = ["DONE", "ChatFrames", "CompletionFrames", "Frames", "delta_fields", "error_frame"]
 
 DONE = b"data: [DONE]\n\n"
 
@@ -94,18 +104,54 @@ class ChatFrames:
         usage: Usage | None,
     ) -> bytes:
         """Text of a choice with anything else that goes with it; no ``content`` if it is empty."""
+        content = b'"content":' + _encode(text) if text else b""
+        return self._delta(
+            index, content, finish_reason=finish_reason, logprobs=logprobs, usage=usage
+        )
+
+    def events(
+        self,
+        index: int,
+        events: Sequence[Event],
+        *,
+        finish_reason: str | None,
+        logprobs: ChatLogprobs | CompletionLogprobs | None,
+        usage: Usage | None,
+    ) -> bytes:
+        """A chunk a delta. Scores go with the first, the reason with one that has nothing else."""
+        chunks = []
+        for fields in delta_fields(events) or ([b""] if logprobs is not None else []):
+            chunks.append(
+                self._delta(index, fields, finish_reason=None, logprobs=logprobs, usage=usage)
+            )
+            logprobs = None
+        if finish_reason is not None:
+            chunks.append(
+                self._delta(index, b"", finish_reason=finish_reason, logprobs=None, usage=usage)
+            )
+        return b"".join(chunks) or self.opening(index)
+
+    def _delta(
+        self,
+        index: int,
+        fields: bytes,
+        *,
+        finish_reason: str | None,
+        logprobs: ChatLogprobs | CompletionLogprobs | None,
+        usage: Usage | None,
+    ) -> bytes:
+        """What is new in a choice, as the members of a JSON object, without its braces."""
         who = b""
         if index not in self._prefixes:
             self._prefixes[index] = b'%b{"index":%d,"delta":{"content":' % (self._head, index)
             who = b'"role":"assistant"'
-        content = b'"content":' + _encode(text) if text else b""
-        comma = b"," if content and who else b""
+        comma = b"," if fields and who else b""
         return b'%b{"index":%d,"delta":{%b%b%b},"finish_reason":%b,"logprobs":%b}]%b}\n\n' % (
             self._head,
             index,
             who,
             comma,
-            content,
+            fields,
             _encode(finish_reason),
             _encode(logprobs) if logprobs is not None else _NO_LOGPROBS,
             b',"usage":' + _encode(usage) if usage is not None else b"",
@@ -114,6 +160,47 @@ class ChatFrames:
     def usage(self, usage: Usage) -> bytes:
         """The usage chunk."""
         return b'%b],"usage":%b}\n\n' % (self._head, _encode(usage))
+
+
+def delta_fields(events: Sequence[Event]) -> list[bytes]:
+    """The deltas for what was read: each the members of a JSON object, without its braces.
+
+    A call's first delta has its id and name, and the arguments that came with them.
+    """
+    deltas: list[bytes] = []
+    started: CallStarted | None = None
+    for event in events:
+        match event:
+            case CallStarted():
+                started = event
+                continue
+            case CallArguments(index, text) if started is None:
+                deltas.append(
+                    b'"tool_calls":[{"index":%d,"function":{"arguments":%b}}]'
+                    % (index, _encode(text))
+                )
+            case CallArguments(_, text) if started is not None:
+                deltas.append(_call_delta(started, text))
+            case Reasoning(text):
+                deltas.append(b'"reasoning_content":' + _encode(text))
+            case Content(text) | CallAborted(_, text):
+                if started is not None:
+                    deltas.append(_call_delta(started, ""))
+                deltas.append(b'"content":' + _encode(text))
+            case CallEnded():
+                continue
+        started = None
+    if started is not None:
+        deltas.append(_call_delta(started, ""))
+    return deltas
+
+
+def _call_delta(call: CallStarted, arguments: str) -> bytes:
+    return (
+        b'"tool_calls":[{"index":%d,"id":%b,"type":"function",'
+        b'"function":{"name":%b,"arguments":%b}}]'
+        % (call.index, _encode(call.id), _encode(call.name), _encode(arguments))
+    )
 
 
 class CompletionFrames:

@@ -12,9 +12,11 @@ import msgspec
 from muster.frontend.choice import Choice
 from muster.frontend.openai.frames import Frames
 from muster.frontend.openai.prepare import Scoring
+from muster.frontend.openai.reading import Reading
 from muster.frontend.openai.reply import (
     ChatLogprobs,
     CompletionLogprobs,
+    CompletionTokensDetails,
     PromptTokensDetails,
     Usage,
 )
@@ -49,6 +51,7 @@ class Job:
         created: Seconds since the epoch.
         stream: Whether to stream.
         options: What the stream carries besides text.
+        reading: Tells reasoning and calls from text; ``None`` if replies are nothing but text.
     """
 
     model: ServedModel
@@ -59,6 +62,7 @@ class Job:
     created: int
     stream: bool
     options: StreamOptions | None
+    reading: Reading | None = None
 
     @property
     def prompt_tokens(self) -> int:
@@ -91,7 +95,9 @@ class Job:
         completion = self.completion_tokens
         cached = self.cached_tokens
         details = None if cached is None else PromptTokensDetails(cached)
-        return Usage(prompt, completion, prompt + completion, details)
+        thought = self.reading.reasoning_tokens if self.reading is not None else None
+        spent = None if thought is None else CompletionTokensDetails(thought)
+        return Usage(prompt, completion, prompt + completion, details, spent)
 
     def trace(self) -> str:
         """What ``x-muster-trace`` says up to now; empty if the client did not ask for it."""
@@ -144,6 +150,15 @@ class Api(Protocol[T]):
         self, request: T, model: ServedModel, token_ids: list[int], scoring: Scoring | None
     ) -> EngineRequest:
         """What the engine is asked for one prompt. Raises ``ApiError`` (400) if it is too long."""
+        ...
+
+    def reading(
+        self, request: T, model: ServedModel, requests: Sequence[EngineRequest], *, keep: bool
+    ) -> Reading | None:
+        """How replies are read, made for one request; ``None`` if they are nothing but text.
+
+        ``keep`` says that the whole reply is wanted at the end.
+        """
         ...
 
     def frames(self, job: Job) -> Frames:

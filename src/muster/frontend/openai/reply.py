@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 __all__ = [
     "ChatChoice",
@@ -12,8 +13,11 @@ __all__ = [
     "CompletionChoice",
     "CompletionLogprobs",
     "CompletionReply",
+    "CompletionTokensDetails",
+    "FunctionCall",
     "PromptTokensDetails",
     "TokenLogprob",
+    "ToolCall",
     "TopTokenLogprob",
     "Usage",
 ]
@@ -25,6 +29,12 @@ class PromptTokensDetails(msgspec.Struct, frozen=True):
     cached_tokens: int
 
 
+class CompletionTokensDetails(msgspec.Struct, frozen=True):
+    """What the tokens of a reply were spent on."""
+
+    reasoning_tokens: int
+
+
 class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     """Tokens of a request."""
 
@@ -32,6 +42,7 @@ class Usage(msgspec.Struct, frozen=True, omit_defaults=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: PromptTokensDetails | None = None
+    completion_tokens_details: CompletionTokensDetails | None = None
 
 
 class TopTokenLogprob(msgspec.Struct, frozen=True):
@@ -59,12 +70,29 @@ class ChatLogprobs(msgspec.Struct, frozen=True):
     refusal: None = None
 
 
+class FunctionCall(msgspec.Struct, frozen=True):
+    """The function a model wants called; ``arguments`` is JSON text."""
+
+    name: str
+    arguments: str
+
+
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
+    """One call of a message."""
+
+    id: str
+    type: str = "function"
+    function: FunctionCall
+
+
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """The assistant's message."""
+    """The assistant's message. What it does not have is left out, apart from the first three."""
 
     role: str = "assistant"
     content: str | None
     refusal: str | None = None
+    reasoning_content: str | UnsetType = UNSET
+    tool_calls: list[ToolCall] | UnsetType = UNSET
 
 
 class ChatChoice(msgspec.Struct, frozen=True):

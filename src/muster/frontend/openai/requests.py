@@ -77,6 +77,7 @@ class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
     top_logprobs: I64 | None = None
     tools: list[dict[str, Any]] | None = None
     tool_choice: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
     documents: list[dict[str, Any]] | None = None
     reasoning_effort: str | None = None
     chat_template_kwargs: dict[str, Any] | None = None

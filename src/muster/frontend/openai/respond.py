@@ -12,8 +12,9 @@ from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import RequestMeter
-from muster.frontend.openai.frames import DONE, Frames, error_frame
+from muster.frontend.openai.frames import DONE, ChatFrames, Frames, error_frame
 from muster.frontend.openai.job import Api, Job
+from muster.frontend.openai.reading import Reading
 from muster.frontend.prompt_run import PromptRun
 from muster.log import facts
 
@@ -40,7 +41,7 @@ async def answer(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMete
             await _stream(exchange, job, api, meter)
         else:
             for run in job.runs:
-                await _collect(run, meter)
+                await _collect(run, meter, job.reading)
             exchange.respond(200, api.reply(job), headers=job.trace_headers())
     except MusterError as error:
         if not exchange.started:
@@ -66,14 +67,16 @@ def _fail_stream(exchange: Exchange, job: Job, error: MusterError, meter: Reques
     exchange.end(job.trace_comment() + error_frame(api_error.body()) + DONE)
 
 
-async def _collect(run: PromptRun, meter: RequestMeter) -> None:
+async def _collect(run: PromptRun, meter: RequestMeter, reading: Reading | None) -> None:
     while not run.finished:
-        await run.step()
+        changed = await run.step()
         meter.tokens(run.new_tokens)
+        if reading is not None:
+            reading.take_all(changed)
 
 
 async def _stream(exchange: Exchange, job: Job, api: Api[Any], meter: RequestMeter) -> None:
-    writer = _EventWriter(job, api)
+    writer = _event_writer(job, api)
     patience = asyncio.get_running_loop().call_later(FIRST_OUTPUT_S, _start, exchange)
     data = b""
     try:
@@ -100,16 +103,23 @@ def _start(exchange: Exchange) -> None:
         exchange.start_stream()
 
 
+def _event_writer(job: Job, api: Api[Any]) -> _EventWriter:
+    frames: Frames = api.frames(job)
+    if job.reading is not None and isinstance(frames, ChatFrames):
+        return _ReadingWriter(job, api, frames, job.reading)
+    return _EventWriter(job, api, frames)
+
+
 class _EventWriter:
     """Turns what is new in choices into events."""
 
     __slots__ = ("_api", "_ended", "_frames", "_job", "_plain", "_sent", "_usage_in_each")
 
-    def __init__(self, job: Job, api: Api[Any]) -> None:
+    def __init__(self, job: Job, api: Api[Any], frames: Frames) -> None:
         options = job.options
         self._job = job
         self._api = api
-        self._frames: Frames = api.frames(job)
+        self._frames = frames
         self._usage_in_each = bool(options and options.continuous_usage_stats)
         self._plain = job.scoring is None and not self._usage_in_each
         self._ended: set[int] = set()
@@ -154,3 +164,30 @@ class _EventWriter:
         if options is not None and options.include_usage:
             return self._frames.usage(self._job.usage()) + DONE
         return DONE
+
+
+class _ReadingWriter(_EventWriter):
+    """The same for answers that are more than text."""
+
+    __slots__ = ("_chat", "_reading")
+
+    def __init__(self, job: Job, api: Api[Any], frames: ChatFrames, reading: Reading) -> None:
+        super().__init__(job, api, frames)
+        self._chat = frames
+        self._reading = reading
+
+    def _event(self, choice: Choice) -> bytes:
+        index = choice.index
+        if index in self._ended:
+            return b""
+        events = self._reading.take(choice)
+        reason = self._reading.finish_reason(choice)
+        if reason is not None:
+            self._ended.add(index)
+        return self._chat.events(
+            index,
+            events,
+            finish_reason=reason,
+            logprobs=self._api.logprobs(self._job, choice, 0) if choice.scores else None,
+            usage=self._job.usage() if self._usage_in_each else None,
+        )

@@ -120,7 +120,7 @@ class GenerationRoute(Generic[T]):
             if header in exchange.headers:
                 requests = [in_session(each, exchange.header(header)) for each in requests]
                 break
-        if request.skip_special_tokens is False:
+        if requests[0].output_options.skip_special_tokens is False:
             # The tables for this are made at the first use, which takes a while.
             await asyncio.to_thread(model.preprocessor.new_detokenizer, skip_special_tokens=False)
         return Job(
@@ -132,6 +132,7 @@ class GenerationRoute(Generic[T]):
             created=int(time.time()),
             stream=bool(request.stream),
             options=request.stream_options,
+            reading=api.reading(request, model, requests, keep=not request.stream),
         )
 
 
