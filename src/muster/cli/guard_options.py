@@ -19,6 +19,15 @@ _FILES = (
     ("--tls-client-ca-cert-path", "guard__tls_client_ca", "Authorities of clients' certificates."),
 )
 
+_THRESHOLDS = (
+    ("--active-decode-blocks-threshold", "guard__active_decode_blocks", float,
+     "Part of the KV blocks beyond which a model is busy."),
+    ("--active-prefill-tokens-threshold", "guard__active_prefill_tokens", int,
+     "Prompt tokens per instance beyond which it is."),
+    ("--active-prefill-tokens-threshold-frac", "guard__active_prefill_tokens_frac", float,
+     "The same as a multiple of max_num_batched_tokens."),
+)  # fmt: skip
+
 
 def guard_options(command: F) -> F:
     """Keys, TLS with Dynamo's names, CORS, the admin port and the queue, as ``load_settings`` takes them."""
@@ -36,6 +45,8 @@ def guard_options(command: F) -> F:
         help="An origin whose pages may call the API; may be repeated.",
     )  # fmt: skip
     command = queue(admin(origins(command)))
+    for flag, name, kind, text in reversed(_THRESHOLDS):
+        command = click.option(flag, name, type=kind, help=text)(command)
     for flag, name, text in reversed(_FILES):
         file = click.Path(path_type=Path)
         command = click.option(flag, name, type=file, metavar="FILE", help=text)(command)

@@ -107,6 +107,25 @@ class GuardSettings:
         unit="s",
         check=at_least(0),
     )
+    active_decode_blocks: float | None = setting(
+        None,
+        env="DYN_ACTIVE_DECODE_BLOCKS_THRESHOLD",
+        help="Part of its instances' KV blocks, 0 to 1, beyond which a model is busy.",
+        check=at_least(0),
+    )
+    active_prefill_tokens: int | None = setting(
+        None,
+        env="DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD",
+        help="Prompt tokens per instance without a first output beyond which a model is busy.",
+        unit="tokens",
+        check=at_least(0),
+    )
+    active_prefill_tokens_frac: float | None = setting(
+        None,
+        env="DYN_ACTIVE_PREFILL_TOKENS_THRESHOLD_FRAC",
+        help="The same as a multiple of max_num_batched_tokens.",
+        check=at_least(0),
+    )
     strict_parameters: bool = setting(
         False,
         env="MUSTER_STRICT_PARAMETERS",

@@ -26,6 +26,8 @@ from muster.errors import (
 from muster.frontend.build_notes import BuildNotes, OnModelProgress
 from muster.frontend.explain import explain
 from muster.frontend.file_table import FileTable
+from muster.frontend.guard.admission import Admission
+from muster.frontend.guard.busy import Capacity
 from muster.frontend.journal import FleetJournal
 from muster.frontend.lease_keeper import LeaseKeeper
 from muster.frontend.migration import MigrationLimits
@@ -106,6 +108,7 @@ class Fleet:
         self._files: dict[tuple[GroupKey, str], FileTable] = {}
         self._leases = LeaseKeeper(store)
         self._awaited: set[GroupKey] = set()
+        self.admission = Admission(runtime.settings.guard)
         self.migrations = MigrationMetrics()
         self.registry = RegistryReading(runtime.discovery, clock)
         self.journal = FleetJournal(clock, self._catalog.status)
@@ -288,12 +291,23 @@ class Fleet:
         known = self.table.find(name)
         created = known.created if known is not None else int(self._clock.wall())
 
+        def capacity() -> Capacity:
+            config = card.runtime_config
+            return Capacity(
+                instances=sum(
+                    len(each.members) for key, each in self._groups.items() if key.model == name
+                ),
+                block_size=card.kv_cache_block_size,
+                blocks=config.total_kv_blocks or 0,
+                batched_tokens=config.max_num_batched_tokens or 0,
+            )
+
         def served(generate: Generate) -> ServedModel:
             return ServedModel(
                 name=name,
                 created=created,
                 preprocessor=preprocessor,
-                generate=generate,
+                generate=self.admission.around(name, generate, capacity),
                 context_length=card.context_length,
                 aliases=card.aliases,
                 chat=bool(card.model_type & ModelType.Chat) and preprocessor.serves_chat,

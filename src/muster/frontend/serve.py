@@ -80,6 +80,7 @@ async def serve_frontend(
         metrics.register(fleet.journal)
         metrics.register(fleet.registry)
         metrics.register(fleet.migrations)
+        metrics.register(fleet.admission.rooms)
         # Whoever reads JSON lines finds those of one request, in all processes, by its trace.
         frontend = Frontend(
             settings.http,
@@ -87,6 +88,7 @@ async def serve_frontend(
             registry=metrics,
             begin_traces=settings.log.as_jsonl,
             guard=settings.guard,
+            admission=fleet.admission,
         )
         await frontend.start()
 

@@ -12,6 +12,8 @@ from muster.config.guard import GuardSettings
 from muster.config.settings import HttpSettings
 from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
+from muster.frontend.guard.admission import Admission
+from muster.frontend.guard.busy_routes import BusyRoutes
 from muster.frontend.guard.door import Door
 from muster.frontend.guard.guard import Guard
 from muster.frontend.health import HealthRoutes, HealthState
@@ -51,6 +53,7 @@ class Frontend:
         registry: Where its metrics are exposed, and what ``/metrics`` shows; by default its own.
         begin_traces: Begin a trace for requests that come without one, though nothing is exported.
         guard: What protects it; by default nothing but limits on slow clients.
+        admission: What stands before the models' workers, for ``/busy_threshold``.
     """
 
     def __init__(
@@ -61,8 +64,10 @@ class Frontend:
         registry: CollectorRegistry | None = None,
         begin_traces: bool = False,
         guard: GuardSettings | None = None,
+        admission: Admission | None = None,
     ) -> None:
         self._settings = settings
+        self._admission = admission if admission is not None else Admission(GuardSettings())
         self._guard_settings = guard = guard if guard is not None else GuardSettings()
         self._registry = registry if registry is not None else CollectorRegistry()
         self._state = HealthState()
@@ -100,6 +105,9 @@ class Frontend:
         routes.add("GET", "/health", health.health)
         routes.add("GET", "/live", health.live)
         routes.add("GET", "/v1/muster/models", health.models)
+        busy = BusyRoutes(self._admission)
+        routes.add("GET", "/busy_threshold", busy.list)
+        routes.add("POST", "/busy_threshold", busy.change)
         routes.add("GET", "/metrics", self._metrics)
         return routes
 

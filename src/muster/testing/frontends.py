@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 
 from muster.config.settings import GuardSettings, HttpSettings
 from muster.discovery.records import Instance
+from muster.frontend.guard.admission import Admission
 from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.server import Frontend
 from muster.testing.scripted import ScriptedModel
@@ -22,6 +23,7 @@ async def running_frontend(
     body_limit_mb: int = 45,
     drain_timeout_s: float = 30.0,
     guard: GuardSettings | None = None,
+    admission: Admission | None = None,
 ) -> AsyncIterator[Frontend]:
     """A frontend on a free port of 127.0.0.1 that serves ``models``; closed at the end."""
     table = ModelTable(unserved=lambda: unserved, instances=instances)
@@ -30,7 +32,7 @@ async def running_frontend(
     settings = HttpSettings(
         host="127.0.0.1", port=0, body_limit_mb=body_limit_mb, drain_timeout_s=drain_timeout_s
     )
-    frontend = Frontend(settings, table, guard=guard)
+    frontend = Frontend(settings, table, guard=guard, admission=admission)
     await frontend.start()
     try:
         yield frontend
