@@ -124,7 +124,7 @@ def _template_place(card: ModelDeploymentCard) -> str | None:
     """The name of the file that has the chat template; ``None`` if there is none, or none to read."""
     from muster.errors import CardError
     from muster.llm.json_file import read_json_object
-    from muster.llm.template import find_template_sources
+    from muster.llm.template_sources import find_template_sources
 
     files = [
         Path(slot.file.path) if slot is not None and slot.file.path is not None else None

@@ -6,6 +6,7 @@ models, decide which keys exist. Nothing the caller passed in is changed.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,14 @@ import msgspec
 
 from muster.errors import InvalidArgument
 
-__all__ = ["Conversation", "Message", "complete_tools", "normalize_messages", "template_options"]
+__all__ = [
+    "ContentForm",
+    "Conversation",
+    "Message",
+    "complete_tools",
+    "normalize_messages",
+    "template_options",
+]
 
 Message = dict[str, Any]
 
@@ -27,6 +35,20 @@ _MEDIA = {
 """Content parts that only hold a place in the prompt; what they hold travels beside it."""
 
 _REASONING_KEYS = ("reasoning_content", "thinking", "reasoning")
+
+
+class ContentForm(enum.Enum):
+    """What a template makes of a message's content.
+
+    * ``TEXT``: it shows texts; of a list it would print Python's notation. A list of text parts
+      becomes one text, joined with newlines; a list with other parts stays one.
+    * ``PARTS``: it shows lists of parts only. A text becomes a list of one part.
+    * ``EITHER``: it knows both, and gets what was sent.
+    """
+
+    TEXT = "text"
+    PARTS = "parts"
+    EITHER = "either"
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,59 +107,54 @@ def template_options(conversation: Conversation) -> dict[str, Any]:
 
 
 def complete_tools(tools: Sequence[Mapping[str, Any]] | None) -> list[dict[str, Any]] | None:
-    """Fill in what tools may lack but templates read without asking; ``None`` for no tools."""
+    """Fill in what tools may lack but templates read without asking; ``None`` for no tools.
+
+    Dynamo fills in the same.
+    """
     return [_complete_tool(tool) for tool in tools] if tools else None
 
 
 def _complete_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
+    """What is missing comes last: templates print tools, in the order of their keys."""
     function = tool.get("function")
     if not isinstance(function, Mapping):
         return dict(tool)
     parameters = function.get("parameters")
-    return {
-        "type": "function",
-        **tool,
-        "function": {
-            **function,
-            "description": function.get("description") or "",
-            "parameters": {
-                "type": "object",
-                "properties": {},
-                **(parameters if isinstance(parameters, Mapping) else {}),
-            },
-        },
+    schema = dict(parameters) if isinstance(parameters, Mapping) else {}
+    schema = {**({} if "type" in schema else {"type": "object"}), **schema}
+    schema.setdefault("properties", {})
+    whole = {
+        **function,
+        "description": function.get("description") or "",
+        "parameters": schema,
     }
+    return {**({} if "type" in tool else {"type": "function"}), **tool, "function": whole}
 
 
 def normalize_messages(
-    messages: Sequence[Mapping[str, Any]], *, content_arrays: bool
+    messages: Sequence[Mapping[str, Any]], *, form: ContentForm
 ) -> list[Message]:
     """The messages in the form the template expects: copies, without keys whose value is null.
 
     Args:
         messages: As the API received them.
-        content_arrays: Whether the template wants lists of parts (see ``ChatTemplate``). If not, a
-            list of text parts becomes one text, joined with newlines; a list with other parts stays
-            a list, media reduced to their kind. If so, texts become lists of one part.
+        form: What the template wants. In lists, media are reduced to their kind.
 
     Raises:
         InvalidArgument: If a message is not an object with a ``role``; the message says which.
     """
-    return [
-        _normalize(message, position, content_arrays=content_arrays)
-        for position, message in enumerate(messages)
-    ]
+    return [_normalize(message, position, form) for position, message in enumerate(messages)]
 
 
-def _normalize(message: object, position: int, *, content_arrays: bool) -> Message:
+def _normalize(message: object, position: int, form: ContentForm) -> Message:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InvalidArgument(f"messages[{position}] is not an object with a role")
     # as transformers does: templates handle a missing key, and print a null as "None"
     out = {key: value for key, value in message.items() if value is not None}
     content = out.get("content")
     if isinstance(content, list):
-        out["content"] = _parts(content, content_arrays=content_arrays)
-    elif content_arrays and isinstance(content, str):
+        out["content"] = _parts(content, form)
+    elif form is ContentForm.PARTS and isinstance(content, str):
         out["content"] = [{"type": "text", "text": content}]
     if out.get("tool_calls"):
         out["tool_calls"] = [_parse_arguments(call) for call in out["tool_calls"]]
@@ -148,10 +165,10 @@ def _normalize(message: object, position: int, *, content_arrays: bool) -> Messa
     return out
 
 
-def _parts(content: list[Any], *, content_arrays: bool) -> str | list[Any]:
+def _parts(content: list[Any], form: ContentForm) -> str | list[Any]:
     parts = [_part(part) for part in content]
     texts = [part["text"] for part in parts if isinstance(part, dict) and part["type"] == "text"]
-    if content_arrays or len(texts) != len(parts):
+    if form is not ContentForm.TEXT or len(texts) != len(parts):
         return parts
     return "\n".join(texts)
 

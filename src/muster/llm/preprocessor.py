@@ -19,12 +19,8 @@ from muster.llm.detokenizer import Detokenizer
 from muster.llm.generation import GenerationSettings, read_generation_settings
 from muster.llm.json_file import read_json_object
 from muster.llm.prompt_encoder import PromptEncoder, find_boundaries
-from muster.llm.template import (
-    ChatTemplate,
-    TemplateLimits,
-    find_template_sources,
-    special_tokens_of,
-)
+from muster.llm.template import ChatTemplate, TemplateLimits
+from muster.llm.template_sources import find_template_sources, special_tokens_of
 from muster.llm.tokenizer import Tokenizer
 
 __all__ = ["ModelFiles", "Preprocessor"]

@@ -9,8 +9,8 @@ conversations in a thread.
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -18,14 +18,13 @@ import jinja2
 from muster.clock import SYSTEM_CLOCK, Clock
 from muster.errors import CardError, InvalidArgument
 from muster.llm.conversation import (
+    ContentForm,
     Conversation,
     Message,
     complete_tools,
     normalize_messages,
     template_options,
 )
-from muster.llm.generation import special_token_text
-from muster.llm.json_file import read_json_object, read_text
 from muster.llm.sandbox import (
     Budget,
     RaisedByTemplate,
@@ -33,93 +32,29 @@ from muster.llm.sandbox import (
     TemplateEnvironment,
     TemplateLimits,
 )
+from muster.llm.template_sources import DEFAULT, MAX_TEMPLATE_BYTES
 
-__all__ = ["ChatTemplate", "TemplateLimits", "find_template_sources", "special_tokens_of"]
+__all__ = ["ChatTemplate", "TemplateLimits"]
 
 logger = logging.getLogger(__name__)
 
-MAX_TEMPLATE_BYTES = 1 << 20
-"""Larger templates are refused; the largest published ones have some tens of kilobytes."""
-
-_SPECIAL_TOKENS = (
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-)
-
-_DEFAULT, _TOOL_USE = "default", "tool_use"
+_TOOL_USE = "tool_use"
 
 # The trailing space shows whether the template trims the message's text.
 _CONTINUE = "{muster:continue-here} "
 
 _PROBE = "muster-probe"
 
-TemplateSources = dict[str, str]
-"""Template texts by name; a single template is called ``default``."""
-
-
-def special_tokens_of(
-    tokenizer_config: Mapping[str, Any], special_tokens_map: Mapping[str, Any]
-) -> dict[str, str]:
-    """The special tokens a template sees (``bos_token``, ...), without those nobody defines."""
-    found = {
-        name: special_token_text(tokenizer_config.get(name))
-        or special_token_text(special_tokens_map.get(name))
-        for name in _SPECIAL_TOKENS
-    }
-    return {name: text for name, text in found.items() if text is not None}
-
-
-def find_template_sources(
-    tokenizer_config: Mapping[str, Any], template_file: Path | None
-) -> TemplateSources:
-    """The templates a model comes with; empty if it has none (then it serves completions only).
-
-    Args:
-        tokenizer_config: The parsed tokenizer_config.json; its ``chat_template`` is a text, or a list
-            of ``{"name", "template"}``.
-        template_file: A chat_template.jinja, a chat_template.json, or a custom template (Jinja text
-            unless it is called ``*.json``). Takes precedence.
-
-    Raises:
-        CardError: If the file cannot be read, or what is found is no template; says which file.
-    """
-    if template_file is None:
-        return _named(tokenizer_config.get("chat_template"), "tokenizer_config.json")
-    if template_file.suffix == ".json":
-        return _named(read_json_object(template_file).get("chat_template"), str(template_file))
-    return {_DEFAULT: read_text(template_file, max_bytes=MAX_TEMPLATE_BYTES)}
-
-
-def _named(value: object, where: str) -> TemplateSources:
-    if value is None:
-        return {}
-    if isinstance(value, str):
-        return {_DEFAULT: value}
-    entries = value if isinstance(value, list) else []
-    sources = {
-        str(entry["name"]): str(entry["template"])
-        for entry in entries
-        if isinstance(entry, dict) and {"name", "template"} <= entry.keys()
-    }
-    if not sources or len(sources) != len(entries):
-        raise CardError(
-            f"the chat_template in {where} is neither a text nor a list of named templates"
-        )
-    return sources
+_NOTATION = re.compile(rf"""['"]text\\?['"]: *\\?['"]{_PROBE}""")
+"""A part printed as Python or JSON writes it, rather than its text."""
 
 
 class ChatTemplate:
     """A model's compiled chat template, or its several named ones.
 
     With tools, the one named ``tool_use`` is used if there is one, else ``default``; others are never
-    used, nor compiled. Whether a
-    template wants message contents as lists of parts is found out by rendering a message each way:
-    it does if the text comes through as a list and not as a text.
+    used, nor compiled. Whether a template wants message contents as texts, as lists of parts or as
+    either is found out by rendering a message each way.
 
     Args:
         sources: Template texts by name, not empty.
@@ -145,17 +80,23 @@ class ChatTemplate:
         self._names = tuple(sources)
         self._templates = {
             name: _compile(environment, name, sources[name])
-            for name in (_DEFAULT, _TOOL_USE)
+            for name in (DEFAULT, _TOOL_USE)
             if name in sources
         }
-        self._content_arrays = {
-            name: self._wants_arrays(template) for name, template in self._templates.items()
-        }
+        self._forms = {name: self._form(template) for name, template in self._templates.items()}
 
     @property
     def names(self) -> tuple[str, ...]:
         """Names of all templates the model has, also of those that are never used."""
         return self._names
+
+    def content_form(self, *, with_tools: bool = False) -> ContentForm:
+        """In which form the template wants the contents of messages.
+
+        Raises:
+            InvalidArgument: If there is no template for such requests.
+        """
+        return self._forms[self._choose(with_tools=with_tools)]
 
     def render(self, conversation: Conversation) -> str:
         """The prompt for a conversation.
@@ -167,11 +108,8 @@ class ChatTemplate:
         add_generation_prompt = conversation.wants_generation_prompt()
         tools = complete_tools(conversation.tools)
         name = self._choose(with_tools=tools is not None)
-        messages = normalize_messages(
-            conversation.messages, content_arrays=self._content_arrays[name]
-        )
-        if conversation.continue_final_message:
-            _mark_end(messages)
+        messages = normalize_messages(conversation.messages, form=self._forms[name])
+        continued = _mark_end(messages) if conversation.continue_final_message else None
         documents = conversation.documents
         text = self._render(
             self._templates[name],
@@ -184,13 +122,13 @@ class ChatTemplate:
                 **template_options(conversation),
             },
         )
-        return _cut_at_mark(text) if conversation.continue_final_message else text
+        return text if continued is None else _cut_at_mark(text, continued)
 
     def _choose(self, *, with_tools: bool) -> str:
         if with_tools and _TOOL_USE in self._templates:
             return _TOOL_USE
-        if _DEFAULT in self._templates:
-            return _DEFAULT
+        if DEFAULT in self._templates:
+            return DEFAULT
         raise InvalidArgument(
             f"the model has no default chat template, only {', '.join(self._names)}"
         )
@@ -227,12 +165,17 @@ class ChatTemplate:
             pieces.append(piece)
         return "".join(pieces)
 
-    def _wants_arrays(self, template: jinja2.Template) -> bool:
-        return self._shows_probe(
-            template, [{"type": "text", "text": _PROBE}]
-        ) and not self._shows_probe(template, _PROBE)
+    def _form(self, template: jinja2.Template) -> ContentForm:
+        listed = self._try(template, [{"type": "text", "text": _PROBE}])
+        plain = self._try(template, _PROBE)
+        if _PROBE not in listed:
+            return ContentForm.TEXT
+        if _PROBE not in plain:
+            return ContentForm.PARTS
+        return ContentForm.TEXT if _NOTATION.search(listed) else ContentForm.EITHER
 
-    def _shows_probe(self, template: jinja2.Template, content: object) -> bool:
+    def _try(self, template: jinja2.Template, content: object) -> str:
+        """What the template makes of one message; empty if it refuses."""
         variables = {
             **self._special_tokens,
             "messages": [{"role": "user", "content": content}],
@@ -241,9 +184,9 @@ class ChatTemplate:
             "add_generation_prompt": False,
         }
         try:
-            return _PROBE in self._render(template, variables)
+            return self._render(template, variables)
         except InvalidArgument:
-            return False
+            return ""
 
 
 def _compile(environment: TemplateEnvironment, name: str, source: str) -> jinja2.Template:
@@ -266,28 +209,31 @@ def _compile(environment: TemplateEnvironment, name: str, source: str) -> jinja2
     return template
 
 
-def _mark_end(messages: list[Message]) -> None:
-    """Put a mark after the last message's text; the messages are our own copies."""
+def _mark_end(messages: list[Message]) -> str:
+    """Put a mark after the last message's text, and return it; the messages are our own copies."""
     if not messages:
         raise InvalidArgument("continue_final_message needs a message to continue")
     message = messages[-1]
     content = message.get("content")
     if isinstance(content, str):
         message["content"] = content + _CONTINUE
-        return
+        return content
     parts = content if isinstance(content, list) else []
     for position in reversed(range(len(parts))):
         if "text" in parts[position]:
-            marked = {**parts[position], "text": parts[position]["text"] + _CONTINUE}
+            last = str(parts[position]["text"])
+            marked = {**parts[position], "text": last + _CONTINUE}
             message["content"] = [*parts[:position], marked, *parts[position + 1 :]]
-            return
+            return last
     raise InvalidArgument("continue_final_message needs a last message with text in its content")
 
 
-def _cut_at_mark(text: str) -> str:
+def _cut_at_mark(text: str, continued: str) -> str:
     end = text.rfind(_CONTINUE.strip())
-    if end < 0:
-        raise InvalidArgument("the chat template does not show the final message to be continued")
+    if end < 0 or continued.strip() not in text:
+        raise InvalidArgument(
+            "the chat template does not show the final message to be continued, or not all of it"
+        )
     # If the space after the mark is gone, the template trims, and would have trimmed the text too.
     prompt = text[:end] if text.startswith(_CONTINUE, end) else text[:end].rstrip()
     # A template may show the message earlier as well.

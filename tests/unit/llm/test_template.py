@@ -14,9 +14,8 @@ from muster.llm.conversation import Conversation
 from muster.llm.template import (
     ChatTemplate,
     TemplateLimits,
-    find_template_sources,
-    special_tokens_of,
 )
+from muster.llm.template_sources import find_template_sources, special_tokens_of
 
 USER = {"role": "user", "content": "hi"}
 CHATML = (
@@ -55,6 +54,12 @@ def template(source: str, **options: Any) -> ChatTemplate:
 
 def render(source: str, *messages: dict[str, Any], **conversation: Any) -> str:
     return template(source).render(Conversation(messages=messages or (USER,), **conversation))
+
+
+KNOWS_BOTH = (
+    "{% for m in messages %}{% if m.content is string %}text {{ m.content }}|"
+    "{% else %}{% for p in m.content %}part {{ p.text }}|{% endfor %}{% endif %}{% endfor %}"
+)
 
 
 class TestSemantics:
@@ -176,6 +181,12 @@ class TestContinuedMessage:
         with pytest.raises(InvalidArgument, match="does not show the final message"):
             render("nothing", ANSWER, continue_final_message=True)
 
+    def test_needs_a_template_that_shows_all_of_it(self) -> None:
+        source = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}{% endfor %}"
+        message = {"role": "assistant", "content": "<think>why</think>so"}
+        with pytest.raises(InvalidArgument, match="not all of it"):
+            render(source, message, continue_final_message=True)
+
 
 class TestContent:
     def test_text_parts_are_joined_by_newlines(self) -> None:
@@ -184,6 +195,15 @@ class TestContent:
     def test_a_template_that_wants_arrays_gets_arrays(self) -> None:
         assert render(WANTS_ARRAYS, PARTS) == "text=a;text=b;"
         assert render(WANTS_ARRAYS) == "text=hi;"
+
+    def test_a_template_that_knows_both_gets_what_was_sent(self) -> None:
+        assert render(KNOWS_BOTH, PARTS) == "part a|part b|"
+        assert render(KNOWS_BOTH) == "text hi|"
+
+    @pytest.mark.parametrize("filter_", ["tojson", "string", "pprint", "string | upper"])
+    def test_a_list_printed_as_it_is_does_not_count_as_known(self, filter_: str) -> None:
+        source = "{{ messages[0].content | " + filter_ + " }}"
+        assert "{" not in render(source, PARTS)
 
     def test_media_keep_their_place_and_lose_their_bytes(self) -> None:
         assert render("{{ messages[0].content }}", IMAGE) == (
@@ -219,6 +239,18 @@ class TestContent:
                 },
             }
         ]
+
+    def test_the_keys_of_tools_keep_their_order(self) -> None:
+        tool = {
+            "function": {
+                "parameters": {"properties": {"x": {}}, "type": "object"},
+                "strict": True,
+                "description": "d",
+                "name": "f",
+            },
+            "type": "function",
+        }
+        assert render("{{ tools | tojson }}", tools=[tool]) == json.dumps([tool])
 
     @pytest.mark.parametrize("name", ["reasoning_content", "reasoning", "thinking"])
     def test_reasoning_is_found_under_each_name(self, name: str) -> None:
