@@ -315,6 +315,8 @@ class Fleet:
                 mdc_sum=build.mdcsum,
                 tool_call_parser=card.runtime_config.tool_call_parser,
                 reasoning_parser=card.runtime_config.reasoning_parser,
+                lora=card.lora is not None,
+                endpoint=str(build.group.endpoint_id),
             )
 
         variants = self._variants.setdefault(name, Variants(self._limits, self.migrations))

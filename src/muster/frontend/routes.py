@@ -45,6 +45,14 @@ class RouteTable:
             )
         return handler
 
+    def entries(self) -> list[tuple[str, str]]:
+        """Method and path of every route, as they were added."""
+        exact = [(method, path) for path, methods in self._exact.items() for method in methods]
+        below = [
+            (method, f"{path}*") for path, methods in self._below.items() for method in methods
+        ]
+        return exact + below
+
     def _find_below(self, path: str) -> dict[str, Handler] | None:
         for prefix, handlers in self._below.items():
             if path.startswith(prefix) and len(path) > len(prefix):

@@ -47,6 +47,8 @@ class ServedModel:
         mdc_sum: Digest of its card, sent along with requests.
         tool_call_parser: How it writes tool calls, by its card.
         reasoning_parser: How it marks reasoning, by its card.
+        lora: Whether it is a LoRA adapter.
+        endpoint: Where it is served, for telling an adapter's base; empty if that is not known.
         pick: Where several cards have this name: gives the one whose turn it is.
     """
 
@@ -61,4 +63,6 @@ class ServedModel:
     mdc_sum: str | None = None
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
+    lora: bool = False
+    endpoint: str = ""
     pick: Callable[[], ServedModel] | None = None

@@ -24,6 +24,7 @@ from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.models import ModelRoutes
 from muster.frontend.openai.routes import openai_routes
+from muster.frontend.openapi.about import AboutRoutes
 from muster.frontend.request_id import response_id
 from muster.frontend.routes import RouteTable
 from muster.frontend.surface.routes import add_surfaces, error_for
@@ -109,6 +110,7 @@ class Frontend:
         routes.add("GET", "/busy_threshold", busy.list)
         routes.add("POST", "/busy_threshold", busy.change)
         routes.add("GET", "/metrics", self._metrics)
+        AboutRoutes(routes).add()
         return routes
 
     @property

@@ -35,11 +35,10 @@ class OutputText(msgspec.Struct, frozen=True, kw_only=True):
     logprobs: list[dict[str, Any]] = []
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True):
+class Message(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="message"):
     """Text."""
 
     id: str
-    type: Literal["message"] = "message"
     status: Status
     role: Literal["assistant"] = "assistant"
     content: list[OutputText]
@@ -52,21 +51,21 @@ class ReasoningText(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
-class ReasoningItem(msgspec.Struct, frozen=True, kw_only=True):
+class ReasoningItem(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="reasoning"):
     """Reasoning. It is returned as it is: nobody summarises it."""
 
     id: str
-    type: Literal["reasoning"] = "reasoning"
     summary: list[Any] = []
     content: list[ReasoningText]
     status: Status
 
 
-class FunctionCall(msgspec.Struct, frozen=True, kw_only=True):
+class FunctionCall(
+    msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="function_call"
+):
     """A call of a function; ``arguments`` is JSON text."""
 
     id: str
-    type: Literal["function_call"] = "function_call"
     status: Status
     call_id: str
     name: str

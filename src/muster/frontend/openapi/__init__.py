@@ -1,0 +1,1 @@
+"""What this frontend serves, as an OpenAPI document and as a page."""

@@ -1,0 +1,54 @@
+"""``/openapi.json``, ``/docs`` and ``/version``."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import msgspec
+
+from muster import __version__
+from muster.frontend.http.exchange import Exchange
+from muster.frontend.openapi.document import openapi_document
+from muster.frontend.routes import RouteTable
+
+__all__ = ["AboutRoutes"]
+
+_PAGE = Path(__file__).with_name("page.html")
+
+
+class AboutRoutes:
+    """The handlers. The document is made at the first request, of the routes there are then.
+
+    Args:
+        routes: The routes.
+    """
+
+    def __init__(self, routes: RouteTable) -> None:
+        self._routes = routes
+        self._document = b""
+        self._page = _PAGE.read_bytes()
+        self._version = msgspec.json.encode({"version": __version__})
+
+    def add(self) -> None:
+        """Add the routes."""
+        self._routes.add("GET", "/version", self.version)
+        self._routes.add("GET", "/openapi.json", self.document)
+        self._routes.add("GET", "/docs", self.page)
+        self._routes.add("GET", "/docs/", self.page)
+
+    async def version(self, exchange: Exchange) -> None:
+        """The version of this program."""
+        exchange.respond(200, self._version)
+
+    async def document(self, exchange: Exchange) -> None:
+        """The OpenAPI document."""
+        if not self._document:
+            entries = self._routes.entries()
+            document = await asyncio.to_thread(openapi_document, entries)
+            self._document = msgspec.json.encode(document)
+        exchange.respond(200, self._document)
+
+    async def page(self, exchange: Exchange) -> None:
+        """The document as a page, which asks for nothing but the document."""
+        exchange.respond(200, self._page, content_type="text/html; charset=utf-8")
