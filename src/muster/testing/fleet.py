@@ -12,7 +12,13 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from muster.config.settings import CacheSettings, FetchSettings, HttpSettings, Settings
+from muster.config.settings import (
+    CacheSettings,
+    FetchSettings,
+    GuardSettings,
+    HttpSettings,
+    Settings,
+)
 from muster.content.store import BlobStore
 from muster.discovery.base import Discovery
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
@@ -124,6 +130,7 @@ async def frontend(
     *,
     discovery: Discovery | None = None,
     make_fetcher: Callable[[BlobStore, FetchSettings], CardFetcher] = CardFetcher,
+    guard: GuardSettings | None = None,
     **http: Any,
 ) -> AsyncIterator[FleetSite]:
     """A frontend with its cache in ``tmp_path / "cache"``, which retries without long pauses.
@@ -133,11 +140,13 @@ async def frontend(
         tmp_path: Where its cache is.
         discovery: Its way to the registry, if not a plain one.
         make_fetcher: Makes its fetcher.
+        guard: What protects it.
         http: Settings of its HTTP side.
     """
     settings: Settings = dataclasses.replace(
         loopback_settings(),
         http=HttpSettings(host="127.0.0.1", port=0, drain_timeout_s=1.0, **http),
+        guard=guard if guard is not None else GuardSettings(),
         cache=CacheSettings(directory=tmp_path / "cache"),
         fetch=FetchSettings(
             retry_max_s=0.1, connect_timeout_s=2.0, card_timeout_s=10.0, allow=("127.0.0.1",)
