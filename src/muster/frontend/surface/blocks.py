@@ -29,12 +29,14 @@ class Block:
 
     __slots__ = ("call_id", "index", "kind", "logprobs", "name", "pieces", "tool_index")
 
-    def __init__(self, index: int, kind: Kind, tool: ToolDelta | None = None) -> None:
+    def __init__(
+        self, index: int, kind: Kind, tool: ToolDelta | None = None, tool_index: int = -1
+    ) -> None:
         self.index = index
         self.kind = kind
         self.pieces: list[str] = []
         self.logprobs: list[Logprobs] = []
-        self.tool_index = tool.index if tool is not None else -1
+        self.tool_index = tool_index
         self.call_id = (tool.id or "") if tool is not None else ""
         self.name = (tool.function.name or "") if tool is not None else ""
 
@@ -88,8 +90,8 @@ class Blocks:
             out += self._grow("reasoning", thought, [])
         if delta.content or logprobs:
             out += self._grow("text", delta.content or "", logprobs or [])
-        for tool in delta.tool_calls or ():
-            out += self._grow_tool(tool)
+        for position, tool in enumerate(delta.tool_calls or ()):
+            out += self._grow_tool(tool, position if tool.index is None else tool.index)
         return out
 
     def open_text(self) -> bytes:
@@ -110,10 +112,10 @@ class Blocks:
         block.logprobs += logprobs
         return out + self._writer.grew(block, text, logprobs)
 
-    def _grow_tool(self, tool: ToolDelta) -> bytes:
+    def _grow_tool(self, tool: ToolDelta, index: int) -> bytes:
         block, out = self._open, b""
-        if block is None or block.tool_index != tool.index:
-            block = Block(len(self.all), "tool", tool)
+        if block is None or block.tool_index != index:
+            block = Block(len(self.all), "tool", tool, index)
             out = self._begin(block)
         arguments = tool.function.arguments
         if not arguments:

@@ -30,9 +30,9 @@ class FunctionDelta(msgspec.Struct, frozen=True):
 
 
 class ToolDelta(msgspec.Struct, frozen=True):
-    """More of a tool call."""
+    """More of a tool call. Calls of a whole message have no index: their order counts."""
 
-    index: int = 0
+    index: int | None = None
     id: str | None = None
     function: FunctionDelta = FunctionDelta()
 

@@ -58,6 +58,13 @@ def test_a_block_is_closed_where_another_kind_begins() -> None:
     assert [(b.call_id, b.name) for b in blocks.all[2:]] == [("x", "f"), ("y", "g")]
 
 
+def test_calls_of_a_whole_message_are_told_apart_by_their_order() -> None:
+    blocks = Blocks(Script())
+    calls = [ToolDelta(id=name, function=FunctionDelta(name, "{}")) for name in "ab"]
+    assert blocks.take(Delta(content="t", tool_calls=calls)) == b"<t><{}><{}"
+    assert [block.name for block in blocks.all] == ["", "a", "b"]
+
+
 def test_nothing_makes_no_block() -> None:
     blocks = Blocks(Script())
     assert blocks.take(Delta()) == blocks.take(Delta(content="")) == blocks.close() == b""
