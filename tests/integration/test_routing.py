@@ -139,6 +139,81 @@ def test_the_trace_of_a_moved_request_names_both_instances(model: Path, tmp_path
     run(scenario())
 
 
+class Shaky(CountingEngine):
+    """An engine that goes away every so many tokens, counted over all its requests."""
+
+    def __init__(self, every: int) -> None:
+        super().__init__()
+        self._every = every
+        self._tokens = 0
+
+    async def generate(self, request: Any, context: Any) -> Any:
+        async for item in super().generate(request, context):
+            self._tokens += 1
+            if self._tokens % self._every == 0:
+                raise EngineShutdown("going away")
+            yield item
+
+
+def test_answers_are_whole_however_often_their_engines_go_away(model: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with (
+            worker(registry) as one,
+            worker(registry) as two,
+            worker(registry) as three,
+            frontend(registry, tmp_path, migration_limit=1000) as site,
+        ):
+            for each, every in ((one, 7), (two, 11), (three, 0x7FFFFFFF)):
+                await serve(each, model, engine=Shaky(every))
+            await all_there(site, 3)
+
+            async def ask(k: int) -> tuple[aiohttp.ClientResponse, str]:
+                more: dict[str, Any] = {"prompt": "x" * k, "max_tokens": 40, "logprobs": 1}
+                if k % 2:
+                    more |= {"stream": True, "stream_options": {"include_usage": True}}
+                return await complete(site, None, **more)
+
+            replies = await asyncio.gather(*(ask(k) for k in range(1, 51)))
+            for start, (reply, text) in enumerate(replies, 1):
+                assert reply.status == 200, text
+                if reply.content_type == "application/json":
+                    parts = [json.loads(text)]
+                else:
+                    parts = [json.loads(part[6:]) for part in text.split("\n\n")[:-2]]
+                choices = [choice for part in parts for choice in part["choices"]]
+                assert "".join(choice["text"] for choice in choices) == letters(start, 40)
+                scores = [
+                    score
+                    for choice in choices
+                    if choice["logprobs"]
+                    for score in choice["logprobs"]["token_logprobs"]
+                ]
+                assert scores == [-float(start + k) for k in range(40)]
+                usage = parts[-1]["usage"]
+                assert (usage["prompt_tokens"], usage["completion_tokens"]) == (start, 40)
+
+    run(scenario())
+
+
+def test_one_move_is_allowed_where_the_limit_is_one(model: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with (
+            worker(registry) as one,
+            worker(registry) as two,
+            frontend(registry, tmp_path, migration_limit=1) as site,
+        ):
+            await serve(one, model, engine=Shaky(1))
+            await serve(two, model, engine=CountingEngine())
+            await all_there(site, 2)
+            for _ in range(2):
+                reply, _ = await complete(site)
+                assert reply.status == 200
+
+    run(scenario())
+
+
 def test_a_cards_own_router_mode_wins(model: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         registry = MemoryRegistry()

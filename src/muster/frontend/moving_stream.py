@@ -147,14 +147,18 @@ class MovingStream:
         self._failures.clear()
         self._settle("success")
 
-    def _note_left(self, *, all_but_last: bool = False) -> None:
-        """Note the instances that the response has left by itself, before its first item."""
-        failures = [*self._response.failures.items()]
-        for instance_id, failure in failures:
+    def _note_left(self) -> None:
+        """Note the instances that failed before the response's first item."""
+        failures, here = self._response.failures, self._response.instance_id
+        for instance_id, failure in failures.items():
             self._leave(instance_id, failure)
-        if all_but_last:
-            failures = failures[:-1]
-        self._count(sum(not isinstance(failure, Overloaded) for _, failure in failures))
+        # From the last one it has not moved; being refused for want of room is no move.
+        self._count(
+            sum(
+                instance_id != here and not isinstance(failure, Overloaded)
+                for instance_id, failure in failures.items()
+            )
+        )
 
     def _leave(self, instance_id: int, failure: MusterError) -> None:
         leg = Leg(f"{instance_id:x}", failure.code, self._progress.tokens)
@@ -179,7 +183,7 @@ class MovingStream:
         now = asyncio.get_running_loop().time()
         response, progress = self._response, self._progress
         if self._fresh:
-            self._note_left(all_but_last=not response.reported)
+            self._note_left()
         here = response.instance_id
         if here is not None and here not in response.failures:
             self._leave(here, failure)
