@@ -6,10 +6,10 @@ import pytest
 from muster.cli import frontend, ls, worker
 from muster.cli.options import load_settings
 from muster.config.setting import iter_settings
-from muster.config.settings import NatsSettings, RequestTlsSettings
+from muster.config.settings import GuardSettings, NatsSettings, RequestTlsSettings
 from muster.errors import ConfigError
 
-GROUPS = {"request_tls": RequestTlsSettings, "nats": NatsSettings}
+GROUPS = {"request_tls": RequestTlsSettings, "nats": NatsSettings, "guard": GuardSettings}
 
 
 def options_of(command: click.Command) -> dict[str, str]:
@@ -17,14 +17,16 @@ def options_of(command: click.Command) -> dict[str, str]:
     return {option.name or "": option.opts[0] for option in command.params}
 
 
-@pytest.mark.parametrize("command", [frontend.command, worker.command])
-def test_each_tls_flag_is_the_setting_of_its_environment_variable(command: click.Command) -> None:
+@pytest.mark.parametrize(("command", "count"), [(frontend.command, 13), (worker.command, 10)])
+def test_each_tls_flag_is_the_setting_of_its_environment_variable(
+    command: click.Command, count: int
+) -> None:
     found = {name: flag for name, flag in options_of(command).items() if "-tls-" in flag}
-    assert len(found) == 10
+    assert len(found) == count
     for name, flag in found.items():
         group, _, field = name.partition("__")
         envs = {each: info.env for each, info, _ in iter_settings(GROUPS[group])}
-        prefix = "DYN_" if group == "request_tls" else ""
+        prefix = "" if group == "nats" else "DYN_"
         assert envs[field] == prefix + flag.lstrip("-").replace("-", "_").upper()
 
 

@@ -126,6 +126,8 @@ def _engine_request(
         ),
         eos_token_ids=list(eos_token_ids),
         mdc_sum=model.mdc_sum,
+        # Dynamo's protocol has no place for it among the sampling options, and drops it.
+        extra_args={"logit_bias": request.logit_bias} if request.logit_bias else msgspec.UNSET,
     )
 
 

@@ -105,3 +105,10 @@ def test_an_overlong_prompt_names_the_field_it_came_from(model: ScriptedModel) -
     with pytest.raises(ApiError) as completed:
         prepare.completion_request(completion(), served, [1, 2], None)
     assert (chatted.value.param, completed.value.param) == ("messages", "prompt")
+
+
+def test_biases_of_tokens_reach_the_engine_beside_its_options(model: ScriptedModel) -> None:
+    asked = prepare.chat_request(chat(logit_bias={"5": -100}), model.served, [1], None)
+    assert asked.extra_args == {"logit_bias": {"5": -100}}
+    plain = prepare.chat_request(chat(), model.served, [1], None)
+    assert plain.extra_args is msgspec.UNSET
