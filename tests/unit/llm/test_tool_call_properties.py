@@ -24,6 +24,7 @@ from muster.llm.tool_calls.events import (
 )
 from muster.llm.tool_calls.forced import NamedCallParser, RequiredCallsParser
 from muster.llm.tool_calls.registry import TOOL_CALL_PARSERS, new_tool_call_parser
+from muster.llm.tool_calls.reply_parser import ReplyFormat
 
 TOOLS: list[dict[str, Any]] = [
     {
@@ -221,6 +222,38 @@ def test_a_reply_without_a_whole_call_comes_out_as_it_was_written(name: str, tex
     assert squeezed("".join(shown)) == squeezed(text)
 
 
+@pytest.mark.parametrize("reasoning", ["qwen3", "deepseek_r1", "granite", "gpt_oss"])
+@pytest.mark.parametrize("name", ["hermes", "harmony", "pythonic", "qwen3_coder"])
+@given(
+    text=st.lists(
+        fragments | st.sampled_from(["<think>", "</think>", "Here is my thought process:"]),
+        max_size=14,
+    ).map("".join),
+    places=st.lists(st.integers(0, 10**6), max_size=12),
+    required=st.booleans(),
+    parallel=st.booleans(),
+)
+def test_how_a_reply_with_reasoning_is_cut_makes_no_difference(
+    name: str, reasoning: str, text: str, places: list[int], required: bool, parallel: bool
+) -> None:
+    form = ReplyFormat(
+        tool_call_parser=name,
+        reasoning_parser=reasoning,
+        tools=TOOLS,
+        required=required,
+        parallel=parallel,
+    )
+
+    def read(pieces: Iterable[str]) -> list[Event]:
+        parser = form.new_parser(lambda: "call-123456789")
+        events = [event for piece in pieces for event in parser.feed(piece)]
+        return merged([*events, *parser.finish()])
+
+    whole = read([text])
+    assert read(text) == whole
+    assert read(cut(text, places)) == whole
+
+
 # -- replies as the models write them ---------------------------------------------------------------
 
 Call = dict[str, Any]
@@ -364,3 +397,19 @@ def test_calls_are_read_as_they_were_meant(name: str, data: st.DataObject) -> No
         if isinstance(event, CallArguments):
             found[event.index] = found.get(event.index, "") + event.text
     assert [json.loads(text) for text in found.values()] == calls
+
+
+@pytest.mark.parametrize("name", sorted(WRITERS))
+@given(data=st.data())
+def test_a_slip_in_a_reply_loses_nothing(name: str, data: st.DataObject) -> None:
+    kind: st.SearchStrategy[Call] = arguments if name in TYPED else free
+    written = WRITERS[name](data.draw(st.lists(kind, min_size=1, max_size=2)))
+    at = data.draw(st.integers(0, len(written)))
+    gone = data.draw(st.integers(0, 3))
+    text = written[:at] + data.draw(fragments) + written[at + gone :]
+    whole = parse(name, [text])
+    assert parse(name, text) == whole
+    if name == "harmony" or any(isinstance(event, CallEnded) for event in whole):
+        return
+    shown = [event.text for event in whole if isinstance(event, Content | CallAborted)]
+    assert squeezed("".join(shown)) == squeezed(text)
