@@ -149,7 +149,7 @@ def _check_bias(biases: dict[str, float]) -> None:
 
 def _check_message(message: Message, where: str) -> None:
     role = message.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         raise _fail(
             f"{where}.role",
             f"{where}: the role must be one of {', '.join(sorted(_ROLES))}, got {role!r}",

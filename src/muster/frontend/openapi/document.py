@@ -18,7 +18,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus} | {
     499: "Client Closed Request",
     529: "Overloaded",
 }
-_ERRORS = {"OpenAI": "Error", "Anthropic": "AnthropicError"}
+_ERRORS = {"Anthropic": "AnthropicError", "Administration": "AdministrationError"}
 _DETAIL = {"type": "object", "required": ["message", "type"]}
 _ERROR_SCHEMAS: dict[str, Any] = {
     "Error": {
@@ -36,6 +36,16 @@ _ERROR_SCHEMAS: dict[str, Any] = {
                 },
             }
         },
+    },
+    "AdministrationError": {
+        "anyOf": [
+            {"$ref": "#/components/schemas/Error"},
+            {
+                "type": "object",
+                "required": ["error"],
+                "properties": {"error": {"type": "string"}},
+            },
+        ]
     },
     "AnthropicError": {
         "type": "object",

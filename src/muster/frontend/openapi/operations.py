@@ -175,7 +175,7 @@ OPERATIONS: dict[tuple[str, str], tuple[Operation, ...]] = {
             "Change when workers count as busy",
             "Administration",
             request=dict[str, Any],
-            statuses=(200, *_BODY),
+            statuses=(200, 422, *_BODY),
         ),
     ),
     ("GET", "/version"): (_reading("/version", "The version", "About"),),

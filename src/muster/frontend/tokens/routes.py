@@ -14,7 +14,7 @@ from muster.frontend.api_error import ApiError
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
-from muster.frontend.openai.requests import decode
+from muster.frontend.openai.requests import ChatRequest, decode
 from muster.frontend.openai.route import LONG_BODY_BYTES, require_json
 from muster.frontend.responses.requests import ResponsesRequest
 from muster.frontend.responses.translate import to_chat
@@ -57,6 +57,8 @@ class TokenRoutes:
         """
         request = decode(_read_tokenize, _body(exchange))
         _check_tokenize(request)
+        if request.messages is not None:
+            self._chat.check(ChatRequest(model="-", messages=request.messages, tools=request.tools))
         model = self._model(request.model)
         token_ids = await _work(exchange, lambda: _tokenize(request, model))
         spellings = None

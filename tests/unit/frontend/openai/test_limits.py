@@ -106,6 +106,7 @@ def test_shared_fields(fields: dict[str, Any], param: str, message: str) -> None
         ),
         ({"messages": [USER, {"role": "boss", "content": "x"}]}, "messages[1].role", None),
         ({"messages": [{"content": "x"}]}, "messages[0].role", None),
+        ({"messages": [{"role": ["user"], "content": "x"}]}, "messages[0].role", None),
         ({"messages": [{"role": "user", "content": None}]}, "messages[0].content", None),
         ({"messages": [{"role": "user"}]}, "messages[0].content", None),
         ({"messages": [{"role": "user", "content": 5}]}, "messages[0].content", None),
