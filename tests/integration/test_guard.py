@@ -380,6 +380,43 @@ def test_a_client_that_never_reads_is_cut_off_and_its_engine_stopped(
     run(test())
 
 
+def test_nothing_large_is_read_of_those_who_have_no_key(
+    model_directory: Path, tmp_path: Path
+) -> None:
+    keys = Keys(tmp_path / "keys", alice="")
+    size = 20 << 20
+
+    async def post(frontend: Frontend, key: str) -> tuple[bytes, int]:
+        """The status line, and how much of the body was taken before it came."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", frontend.port)
+        writer.write(
+            b"POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+            b"x-api-key: %b\r\ncontent-length: %d\r\n\r\n" % (key.encode(), size)
+        )
+        answer = asyncio.create_task(reader.readline())
+        sent = 0
+        async with asyncio.timeout(20):
+            while sent < 1 << 20 and not answer.done():
+                writer.write(b" " * (64 << 10))
+                sent += 64 << 10
+                await asyncio.sleep(0.01)
+            if key == "mk-wrong":
+                await answer
+            status = answer.result() if answer.done() else b""
+        answer.cancel()
+        writer.transport.abort()
+        return status, sent
+
+    async def test() -> None:
+        async with running_frontend(speaking(model_directory), guard=keys.guard()) as frontend:
+            status, sent = await post(frontend, "mk-wrong")
+            assert status.startswith(b"HTTP/1.1 401 ")
+            assert sent < size
+            assert await post(frontend, keys.of["alice"]) == (b"", 1 << 20)
+
+    run(test())
+
+
 def test_a_body_that_trickles_in_is_refused(model_directory: Path) -> None:
     async def test() -> None:
         guard = GuardSettings(request_timeout_s=0.3, body_bytes_per_s=1000)

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 _WHILE_DRAINING = frozenset({"/health", "/live", "/metrics", "/v1/muster/models"})
 _REFUSALS = {
     400: "bad_request",
+    401: "invalid_api_key",
     405: "method_not_allowed",
     408: "request_timeout",
     413: "request_too_large",
@@ -83,7 +84,8 @@ class Frontend:
             body_bytes_per_s=guard.body_bytes_per_s,
             write_s=guard.write_timeout_s,
         )
-        self._server = HttpServer(self._handle, self._refuse, limits)
+        knows = self._door.knows if self._door is not None else None
+        self._server = HttpServer(self._handle, self._refuse, limits, knows=knows)
         self._admin_server: HttpServer | None = None
         if self._guard.admin_door is not None:
             handle = functools.partial(self._handle, admin_door=self._guard.admin_door)

@@ -93,6 +93,18 @@ class Door:
         else:
             await self._handle_of(holder, exchange, handler)
 
+    def knows(self, target: bytes, headers: Mapping[bytes, bytes]) -> bool:
+        """Whether a request with this head would be let in; asked before a large body is read."""
+        if self._keeper.ring is None:
+            return True
+        path = target.partition(b"?")[0].decode("latin-1")
+        try:
+            identify(self._keeper.ring, self._rules.of(path), headers)
+        except ApiError as error:
+            self._keeper.metrics.unauthenticated[error.slug or ""] += 1
+            return False
+        return True
+
     def _holder(self, exchange: Exchange) -> Holder | None:
         ring, metrics = self._keeper.ring, self._keeper.metrics
         if ring is None:

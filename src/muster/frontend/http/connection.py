@@ -15,7 +15,7 @@ import asyncio
 import dataclasses
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import cast
 
 import httptools
@@ -24,7 +24,7 @@ from muster.errors import TransportError
 from muster.frontend.http.exchange import Exchange
 from muster.log import facts
 
-__all__ = ["Handler", "HttpConnection", "HttpLimits", "Refuse"]
+__all__ = ["Handler", "HttpConnection", "HttpLimits", "Knows", "Refuse"]
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,11 @@ Handler = Callable[[Exchange], Awaitable[None]]
 
 Refuse = Callable[[Exchange, int, str], None]
 """Answers an exchange that never reaches a handler: status and text."""
+
+Knows = Callable[[bytes, Mapping[bytes, bytes]], bool]
+"""Whether the sender of a head (target, headers) may send more than ``_STRANGER_BYTES`` of body."""
+
+_STRANGER_BYTES = 64 << 10
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +73,7 @@ class HttpConnection(asyncio.Protocol):
         limits: Bounds.
         opened: Called with the connection once it is there; starts ``serve`` as a task.
         closed: Called when it has gone.
+        knows: Whose large bodies are read; everybody's, if left out. Others get 401.
     """
 
     __slots__ = (
@@ -81,6 +87,7 @@ class HttpConnection(asyncio.Protocol):
         "_head_done",
         "_headers",
         "_in_request",
+        "_knows",
         "_limits",
         "_loop",
         "_opened",
@@ -106,12 +113,14 @@ class HttpConnection(asyncio.Protocol):
         *,
         opened: Callable[[HttpConnection], asyncio.Task[None]],
         closed: Callable[[HttpConnection], None],
+        knows: Knows | None = None,
     ) -> None:
         self._handler = handler
         self._refuse = refuse
         self._limits = limits
         self._opened = opened
         self._closed = closed
+        self._knows = knows
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -217,9 +226,12 @@ class HttpConnection(asyncio.Protocol):
         """A part of the body."""
         if self._refused:
             return
-        self._body_bytes += len(data)
+        before = self._body_bytes
+        self._body_bytes = before + len(data)
         if self._body_bytes > self._limits.body_bytes:
             self._refuse_body()
+        elif before <= _STRANGER_BYTES < self._body_bytes and not self._is_known():
+            self._turn_away(401, "A valid API key is needed for this request")
         else:
             self._body.append(data)
 
@@ -335,6 +347,9 @@ class HttpConnection(asyncio.Protocol):
             self._transport.close()
 
     # Refusing.
+
+    def _is_known(self) -> bool:
+        return self._knows is None or self._knows(self._target, self._headers)
 
     def _exchange(self, body: bytes) -> Exchange:
         return Exchange(

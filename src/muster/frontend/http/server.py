@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.errors import ConfigError
-from muster.frontend.http.connection import Handler, HttpConnection, HttpLimits, Refuse
+from muster.frontend.http.connection import Handler, HttpConnection, HttpLimits, Knows, Refuse
 from muster.tasks import TaskOwner
 
 __all__ = ["HttpServer"]
@@ -24,12 +24,16 @@ class HttpServer:
         handler: Answers requests.
         refuse: Answers what is malformed, too large or too slow.
         limits: Bounds on requests.
+        knows: Whether more than a small body is read of a request with this head; all, if left out.
     """
 
-    def __init__(self, handler: Handler, refuse: Refuse, limits: HttpLimits) -> None:
+    def __init__(
+        self, handler: Handler, refuse: Refuse, limits: HttpLimits, *, knows: Knows | None = None
+    ) -> None:
         self._handler = handler
         self._refuse = refuse
         self._limits = limits
+        self._knows = knows
         self._connections: set[HttpConnection] = set()
         self._all_gone = asyncio.Event()
         self._tasks = TaskOwner("http")
@@ -101,6 +105,7 @@ class HttpServer:
             self._limits,
             opened=self._opened,
             closed=self._closed,
+            knows=self._knows,
         )
 
     def _opened(self, connection: HttpConnection) -> asyncio.Task[None]:
