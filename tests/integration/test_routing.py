@@ -17,6 +17,7 @@ from muster.runtime import DistributedRuntime
 from muster.testing.counting import CountingEngine, letters
 from muster.testing.fleet import FleetSite, frontend, request_count, serve, worker
 from muster.testing.loops import run
+from muster.testing.tiny_model import write_tiny_model
 
 
 async def complete(
@@ -83,6 +84,34 @@ def test_a_session_stays_at_its_instance_and_moves_when_that_leaves(
                 reply, _ = await complete(site, {"x-dynamo-session-id": "a session"})
                 assert reply.status == 200
             assert sorted(request_count(each) for each in left) == [0, 3]
+
+    run(scenario())
+
+
+def test_a_session_stays_with_one_card_where_a_name_has_several(
+    model: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    write_tiny_model(other, context_length=1024)
+
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with (
+            worker(registry) as one,
+            worker(registry) as two,
+            frontend(registry, tmp_path) as site,
+        ):
+            await serve(one, model, endpoint="a.backend.generate", engine=CountingEngine())
+            await serve(two, other, endpoint="b.backend.generate", engine=CountingEngine())
+            await site.listed("tiny")
+            await site.until(lambda: len(site.fleet.groups()) == 2)
+            for _ in range(4):
+                assert (await complete(site, {"x-session-id": "mine"}))[0].status == 200
+            assert sorted(request_count(each) for each in (one, two)) == [0, 4]
+            for _ in range(4):
+                assert (await complete(site))[0].status == 200
+            assert sorted(request_count(each) for each in (one, two)) == [2, 6]
 
     run(scenario())
 

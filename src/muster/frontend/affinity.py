@@ -6,14 +6,14 @@ instance comes or goes, only the sessions that gain or lose it as their home mov
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from hashlib import blake2b
 
 import msgspec
 
 from muster.llm.protocol import EngineRequest
 
-__all__ = ["SESSION_HEADERS", "home_of", "in_session", "session_of"]
+__all__ = ["SESSION_HEADERS", "home_of", "in_session", "named_session", "session_of"]
 
 SESSION_HEADERS = (b"x-session-id", b"x-dynamo-session-id")
 """Headers by which a client names its session; Dynamo's."""
@@ -39,6 +39,14 @@ def home_of(session: str, model: str, instance_ids: Collection[int]) -> int | No
         return blake2b(data, key=key, digest_size=8).digest(), instance_id
 
     return max(instance_ids, key=score)
+
+
+def named_session(headers: Mapping[bytes, bytes]) -> str:
+    """The session that a client's headers name, or empty."""
+    for name in SESSION_HEADERS:
+        if name in headers:
+            return headers[name].decode("latin-1")
+    return ""
 
 
 def session_of(request: EngineRequest) -> str:

@@ -154,6 +154,10 @@ class ModelRoute:
         """Remove a group; a no-op if it is not there."""
         self._groups.pop(key, None)
 
+    def free(self) -> set[int]:
+        """The instances that may get a request now."""
+        return {instance_id for group in self._groups.values() for instance_id in group.free()}
+
     def free_count(self) -> int:
         """How many instances may get a request now."""
         return sum(len(group.free()) for group in self._groups.values())
@@ -207,11 +211,8 @@ class ModelRoute:
         self, session: str, model: str, lost: frozenset[int], journey: Journey
     ) -> int | None:
         """The instance for a session's request: its home, or the next to it if that cannot."""
-        members: set[int] = set()
-        free: set[int] = set()
-        for group in self._groups.values():
-            members |= group.members
-            free.update(group.free())
+        members = {each for group in self._groups.values() for each in group.members}
+        free = self.free()
         home = home_of(session, model, members)
         chosen = home if home in free and home not in lost else home_of(session, model, free - lost)
         journey.session = "home" if chosen == home else "away"

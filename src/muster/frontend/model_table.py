@@ -133,15 +133,15 @@ class ModelTable:
             for alias in model.aliases:
                 self._names.setdefault(alias, model)
 
-    def get(self, name: str) -> ServedModel:
-        """The model of this name or alias.
+    def get(self, name: str, session: str = "") -> ServedModel:
+        """The model of this name or alias; for a request of ``session``, if it is not empty.
 
         Raises:
             ApiError: 404 if nobody knows it, 503 if it is registered but not served.
         """
         model = self._names.get(name)
         if model is not None:
-            return model if model.pick is None else model.pick()
+            return model if model.pick is None else model.pick(session)
         for status in self._unserved():
             if status.model == name:
                 raise model_not_served(name, status.state, status.reason, status.message)

@@ -49,7 +49,8 @@ class ServedModel:
         reasoning_parser: How it marks reasoning, by its card.
         lora: Whether it is a LoRA adapter.
         endpoint: Where it is served, for telling an adapter's base; empty if that is not known.
-        pick: Where several cards have this name: gives the one whose turn it is.
+        pick: Where several cards have this name: gives the one whose turn it is, or that a
+            session of this name belongs to.
     """
 
     name: str
@@ -65,4 +66,4 @@ class ServedModel:
     reasoning_parser: str | None = None
     lora: bool = False
     endpoint: str = ""
-    pick: Callable[[], ServedModel] | None = None
+    pick: Callable[[str], ServedModel] | None = None

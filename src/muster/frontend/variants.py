@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Callable
 from itertools import count
 
+from muster.frontend.affinity import home_of
 from muster.frontend.migration import MigrationLimits
 from muster.frontend.migration_metrics import MigrationMetrics
 from muster.frontend.model_route import GroupRoute, ModelRoute
@@ -80,8 +81,21 @@ class Variants:
         *_, last = self._served.values()
         return last if len(self._served) == 1 else dataclasses.replace(last, pick=self.pick)
 
-    def pick(self) -> ServedModel:
-        """The card whose turn it is: in proportion to the instances that can take a request."""
+    def pick(self, session: str = "") -> ServedModel:
+        """The card whose turn it is: in proportion to the instances that can take a request.
+
+        Args:
+            session: A session's name. Its requests go by the card of its home among all of them.
+        """
+        if session:
+            owners = {
+                instance_id: self._served[mdcsum]
+                for mdcsum, route in self._routes.items()
+                for instance_id in route.free()
+            }
+            home = home_of(session, self.entry.name, owners)
+            if home is not None:
+                return owners[home]
         weights = [
             (self._served[mdcsum], route.free_count()) for mdcsum, route in self._routes.items()
         ]

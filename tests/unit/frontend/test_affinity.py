@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.frontend.affinity import home_of, in_session, session_of
+from muster.frontend.affinity import home_of, in_session, named_session, session_of
 from muster.llm.protocol import EngineRequest
 
 IDS = st.frozensets(st.integers(0, 2**64 - 1), min_size=1, max_size=12)
@@ -40,6 +40,12 @@ def test_a_sessions_home_is_the_same_in_every_process() -> None:
 
 def test_nobody_is_the_home_where_nobody_is() -> None:
     assert home_of("s", "tiny", ()) is None
+
+
+def test_a_client_names_its_session_in_one_of_two_headers() -> None:
+    assert named_session({b"x-dynamo-session-id": b"b", b"x-session-id": b"a"}) == "a"
+    assert named_session({b"x-dynamo-session-id": b"b"}) == "b"
+    assert named_session({}) == ""
 
 
 def test_the_session_is_in_the_agent_context() -> None:

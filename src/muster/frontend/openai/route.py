@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 
 import msgspec
 
-from muster.frontend.affinity import SESSION_HEADERS, in_session
+from muster.frontend.affinity import in_session, named_session
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
 from muster.frontend.http.exchange import Exchange
@@ -93,7 +93,7 @@ class GenerationRoute(Generic[T]):
         if self._parameters is not None:
             self._parameters.check(exchange.body)
         self._api.check(request)
-        model = self._table.get(request.model)
+        model = self._table.get(request.model, named_session(exchange.headers))
         if not self._api.serves(model):
             raise ApiError(
                 400,
@@ -116,10 +116,9 @@ class GenerationRoute(Generic[T]):
         named = _named_instance(exchange)
         if named is not None:
             requests = [_to_instance(each, named) for each in requests]
-        for header in SESSION_HEADERS:
-            if header in exchange.headers:
-                requests = [in_session(each, exchange.header(header)) for each in requests]
-                break
+        session = named_session(exchange.headers)
+        if session:
+            requests = [in_session(each, session) for each in requests]
         if requests[0].output_options.skip_special_tokens is False:
             # The tables for this are made at the first use, which takes a while.
             await asyncio.to_thread(model.preprocessor.new_detokenizer, skip_special_tokens=False)
