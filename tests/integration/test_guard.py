@@ -456,3 +456,29 @@ def test_a_field_nobody_knows_is_ignored_unless_parameters_are_strict(
     assert status == 400
     assert error["param"] == "temprature"
     assert error["code"] == "unknown_parameter"
+
+
+def test_the_messages_api_says_it_in_its_own_words(model_directory: Path, tmp_path: Path) -> None:
+    keys = Keys(tmp_path / "keys", alice="requests_per_minute=1")
+    body = {"model": "tiny", "max_tokens": 5, "messages": CHAT["messages"]}
+
+    async def test() -> list[tuple[int, str, str]]:
+        async with (
+            running_frontend(speaking(model_directory), guard=keys.guard()) as frontend,
+            aiohttp.ClientSession() as session,
+        ):
+            seen = []
+            for key in ("mk-wrong", keys.of["alice"], keys.of["alice"]):
+                url = at(frontend.port, "/v1/messages")
+                async with session.post(url, json=body, headers={"x-api-key": key}) as answer:
+                    reply = await answer.json()
+                    seen.append(
+                        (answer.status, reply["type"], reply.get("error", {}).get("type", ""))
+                    )
+            return seen
+
+    assert run(test()) == [
+        (401, "error", "authentication_error"),
+        (200, "message", ""),
+        (429, "error", "rate_limit_error"),
+    ]
