@@ -35,7 +35,7 @@ BODIES: dict[str, dict[str, Any]] = {
         ],
         "tools": [{"type": "function", "name": "f", "parameters": {"type": "object"}}],
         "tool_choice": {"type": "allowed_tools", "tools": [{"type": "function", "name": "f"}]},
-        "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
+        "text": {"format": {"type": "text"}},
         "reasoning": {"effort": "low"},
         "max_output_tokens": 9,
         "include": ["message.output_text.logprobs"],
@@ -71,7 +71,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "thinking": {"type": "enabled", "budget_tokens": 5},
         "stop_sequences": ["z"],
         "metadata": {"user_id": "me"},
-        "output_config": {"format": {"type": "json_schema", "schema": {}}},
+        "output_config": {"effort": "low"},
     },
     "/tokenize": {
         "model": "tiny",

@@ -345,6 +345,7 @@ def test_what_is_stateful_is_refused_by_its_name(tiny: Tiny, field: str, value: 
         ({"input": "hi", "tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"input": "hi", "text": {"format": {"type": "xml"}}}, "text.format.type"),
         ({"input": 5}, "input"),
+        ({"input": "hi", "extra_body": {"verbosity": "low"}}, "verbosity"),
     ],
 )
 def test_errors_name_this_apis_fields(tiny: Tiny, fields: dict[str, Any], param: str) -> None:

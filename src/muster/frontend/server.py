@@ -23,6 +23,7 @@ from muster.frontend.http.server import HttpServer
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.models import ModelRoutes
+from muster.frontend.openai.parameters import IgnoredParameters
 from muster.frontend.openai.routes import openai_routes
 from muster.frontend.openapi.about import AboutRoutes
 from muster.frontend.request_id import response_id
@@ -97,12 +98,16 @@ class Frontend:
         models = ModelRoutes(table)
         routes = RouteTable()
         strict = self._guard_settings.strict_parameters
+        ignored = IgnoredParameters()
+        self._registry.register(ignored)
         chat, completions = openai_routes(
-            table, metrics, self._registry, begin_traces=begin_traces, strict_parameters=strict
+            table, metrics, ignored, begin_traces=begin_traces, strict_parameters=strict
         )
         routes.add("POST", "/v1/chat/completions", chat.handle)
         routes.add("POST", "/v1/completions", completions.handle)
-        add_surfaces(routes, table, metrics, begin_traces=begin_traces)
+        add_surfaces(
+            routes, table, metrics, ignored, begin_traces=begin_traces, strict_parameters=strict
+        )
         routes.add("GET", "/v1/models", models.list)
         routes.add("GET", "/v1/models/*", models.one)
         routes.add("GET", "/health", health.health)

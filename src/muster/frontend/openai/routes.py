@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry
-
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
@@ -18,7 +16,7 @@ __all__ = ["openai_routes"]
 def openai_routes(
     table: ModelTable,
     metrics: FrontendMetrics,
-    registry: CollectorRegistry,
+    ignored: IgnoredParameters,
     *,
     begin_traces: bool,
     strict_parameters: bool,
@@ -28,12 +26,10 @@ def openai_routes(
     Args:
         table: The models.
         metrics: Where requests are counted.
-        registry: Where counts of ignored fields are exposed.
+        ignored: Where ignored fields are counted.
         begin_traces: See ``RequestScope``.
         strict_parameters: Refuse fields that nobody knows.
     """
-    ignored = IgnoredParameters()
-    registry.register(ignored)
 
     def known(request: type[ChatRequest | CompletionRequest], endpoint: str) -> Parameters:
         names = request.__struct_fields__

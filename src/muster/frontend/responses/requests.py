@@ -41,6 +41,7 @@ class ResponsesRequest(msgspec.Struct, frozen=True, kw_only=True):
     prompt_cache_key: str | None = None
     service_tier: str | None = None
     stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
     temperature: float | None = None
     text: TextOptions | None = None
     tool_choice: str | dict[str, Any] | None = None

@@ -33,7 +33,7 @@ __all__ = ["ResponseTranslation", "Responses", "to_chat"]
 _encode = msgspec.json.Encoder().encode
 
 _SAME = (
-    "model", "temperature", "top_p", "parallel_tool_calls", "user", "service_tier",
+    "model", "temperature", "top_p", "parallel_tool_calls", "user",
     "chat_template_kwargs", "frequency_penalty", "ignore_eos", "min_p", "min_tokens", "nvext",
     "presence_penalty", "repetition_penalty", "seed", "stop", "top_k", "stream",
 )  # fmt: skip

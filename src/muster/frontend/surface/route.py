@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
+
+import msgspec
 
 from muster.frontend.api_error import ApiError
 from muster.frontend.http.exchange import Exchange
@@ -11,6 +13,8 @@ from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
 from muster.frontend.openai.frames import ChatFrames
 from muster.frontend.openai.job import Job
+from muster.frontend.openai.parameters import IgnoredParameters, Parameters
+from muster.frontend.openai.requests import ChatRequest
 from muster.frontend.openai.route import GenerationRoute, require_json
 from muster.frontend.surface.exchange import ChatExchange, Opening, Translation
 
@@ -22,9 +26,11 @@ class Surface(Protocol):
 
     Attributes:
         endpoint: Its name in metrics.
+        decoder: Reads its requests; its type's fields are those the API knows.
     """
 
     endpoint: str
+    decoder: msgspec.json.Decoder[Any]
 
     def read(self, body: bytes) -> tuple[bytes, Translation]:
         """A request's body as a chat request's, and the translation of its reply.
@@ -67,7 +73,9 @@ class SurfaceRoute:
         surface: The surface.
         table: The models.
         metrics: Where requests are counted.
+        ignored: Where ignored fields are counted.
         begin_traces: See ``RequestScope``.
+        strict_parameters: Refuse fields that nobody knows.
     """
 
     def __init__(
@@ -75,13 +83,25 @@ class SurfaceRoute:
         surface: Surface,
         table: ModelTable,
         metrics: FrontendMetrics,
+        ignored: IgnoredParameters,
         *,
         begin_traces: bool = False,
+        strict_parameters: bool = False,
     ) -> None:
-        api = SurfaceApi(surface.endpoint)
+        name = surface.endpoint
+        own = surface.decoder.type.__struct_fields__
+        chat = ChatRequest.__struct_fields__
         self._surface = surface
         self._metrics = metrics
-        self._chat = GenerationRoute(api, table, metrics, begin_traces=begin_traces)
+        self._parameters = Parameters(own, name, strict=strict_parameters, ignored=ignored)
+        self._chat = GenerationRoute(
+            SurfaceApi(name),
+            table,
+            metrics,
+            begin_traces=begin_traces,
+            # What the chat path cannot do, a translation does not make it do.
+            parameters=Parameters(chat, name, strict=strict_parameters, ignored=ignored),
+        )
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request.
@@ -92,6 +112,7 @@ class SurfaceRoute:
         try:
             require_json(exchange)
             body, translation = self._surface.read(exchange.body)
+            self._parameters.check(exchange.body)
         except ApiError as error:
             self._metrics.refused(self._surface.endpoint, error.error_type)
             raise

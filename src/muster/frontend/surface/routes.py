@@ -8,20 +8,46 @@ from muster.frontend.api_error import ApiError
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
+from muster.frontend.openai.parameters import IgnoredParameters
 from muster.frontend.responses.translate import Responses
 from muster.frontend.routes import RouteTable
-from muster.frontend.surface.route import SurfaceRoute
+from muster.frontend.surface.route import Surface, SurfaceRoute
 from muster.frontend.tokens.routes import TokenRoutes
 
 __all__ = ["add_surfaces", "error_for"]
 
 
 def add_surfaces(
-    routes: RouteTable, table: ModelTable, metrics: FrontendMetrics, *, begin_traces: bool
+    routes: RouteTable,
+    table: ModelTable,
+    metrics: FrontendMetrics,
+    ignored: IgnoredParameters,
+    *,
+    begin_traces: bool,
+    strict_parameters: bool,
 ) -> None:
-    """Add the routes of the Responses and Messages APIs, and those that only count tokens."""
-    responses = SurfaceRoute(Responses(), table, metrics, begin_traces=begin_traces)
-    messages = SurfaceRoute(Messages(), table, metrics, begin_traces=begin_traces)
+    """Add the routes of the Responses and Messages APIs, and those that only count tokens.
+
+    Args:
+        routes: Where to add them.
+        table: The models.
+        metrics: Where requests are counted.
+        ignored: Where ignored fields are counted.
+        begin_traces: See ``RequestScope``.
+        strict_parameters: Refuse fields that nobody knows.
+    """
+
+    def route(surface: Surface) -> SurfaceRoute:
+        return SurfaceRoute(
+            surface,
+            table,
+            metrics,
+            ignored,
+            begin_traces=begin_traces,
+            strict_parameters=strict_parameters,
+        )
+
+    responses, messages = route(Responses()), route(Messages())
     tokens = TokenRoutes(table)
     routes.add("POST", "/v1/responses", responses.handle)
     routes.add("POST", "/v1/responses/input_tokens", tokens.count_response)
