@@ -10,11 +10,11 @@ What the budget bounds, by instrumenting the template's syntax tree before it is
   recursion of macros goes on for longer than the limit (``range`` itself stops at 100,000);
 * output: each ``{{ }}`` and each pass of a loop accounts for the characters it adds, inside macros and
   ``{% set %}`` blocks too, and the rendered text is counted as it is generated;
-* growth of values: ``+``, ``*``, ``**``, ``~``, the filters and string methods that repeat or pad, and the
-  printing of nested lists are measured before they are carried out.
+* growth of values: ``+``, ``*``, ``**``, ``~``, the filters and methods that repeat or pad, the widths in
+  formats, and the printing of nested lists are measured before they are carried out.
 
 What it does not bound: a single operation of Python on values within these limits (sorting, comparing
-nested values that share parts, ``%`` and ``format`` with many arguments). A template made to exhaust
+nested values that share parts, ``%`` and ``format`` with many long arguments). A template made to exhaust
 memory that way needs a process of its own; one that merely loops or grows does not.
 """
 
@@ -33,13 +33,19 @@ import msgspec
 from jinja2 import nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.ext import Extension, loopcontrols
-from jinja2.filters import make_attrgetter
+from jinja2.filters import do_format, make_attrgetter
 from jinja2.parser import Parser
 from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
 from muster.clock import Clock
+from muster.llm.sandbox_sizes import (
+    GROWING_METHODS,
+    measure_format,
+    measure_join,
+    measure_replace,
+)
 
 __all__ = ["Budget", "RaisedByTemplate", "TemplateCutOff", "TemplateEnvironment", "TemplateLimits"]
 
@@ -157,7 +163,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         clock: What ``strftime_now`` reads.
     """
 
-    intercepted_binops = frozenset({"+", "*", "**"})
+    intercepted_binops = frozenset({"+", "*", "**", "%"})
 
     def __init__(self, limits: TemplateLimits, clock: Clock) -> None:
         super().__init__(
@@ -175,6 +181,8 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
             **{name: self._padded(name) for name in ("center", "indent", "batch", "slice")},
             "replace": self._replace_filter,
             "join": self._join_filter,
+            "format": self._format_filter,
+            "sum": self._sum_filter,
         }
         self.globals |= {
             "raise_exception": _raise_exception,
@@ -199,8 +207,12 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
         return nodes.ExprStmt(call, lineno=block.lineno).set_environment(self)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        """Carry out ``+``, ``*`` or ``**`` if the result stays within the limits."""
-        if operator == "+":
+        """Carry out ``+``, ``*``, ``**`` or ``%`` if the result stays within the limits."""
+        if operator == "%":
+            if isinstance(left, str | bytes):
+                values = right if isinstance(right, tuple) else (right,)
+                self._check(measure_format(_readable(left), *values))
+        elif operator == "+":
             if hasattr(left, "__len__") and hasattr(right, "__len__"):
                 self._check(len(left) + len(right))
         elif isinstance(left, int) and isinstance(right, int):
@@ -215,15 +227,29 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def call(self, context: Context, obj: Any, /, *args: Any, **kwargs: Any) -> Any:
         """Call ``obj`` for the template, unless it is a string method that would grow too much."""
-        if getattr(obj, "__self__", None).__class__ is str:
-            measure = _GROWING_METHODS.get(obj.__name__)
+        owner = getattr(obj, "__self__", None)
+        if isinstance(owner, str | bytes | int):
+            measure = GROWING_METHODS.get(obj.__name__)
             if measure is not None:
                 if obj.__name__ == "join" and args:
                     args = (list(args[0]), *args[1:])
                 # Jinja adds arguments of its own, all with a leading underscore
                 named = {key: value for key, value in kwargs.items() if key[0] != "_"}
-                self._check(measure(obj.__self__, *args, **named))
+                self._check(measure(owner, *args, **named))
         return super().call(context, obj, *args, **kwargs)
+
+    def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
+        """Jinja's own ``format`` and ``format_map``, measured."""
+        wrapped = super().wrap_str_format(value)
+        if wrapped is None:
+            return None
+        measure, text = GROWING_METHODS[value.__name__], value.__self__
+
+        def measured(*args: Any, **kwargs: Any) -> str:
+            self._check(measure(text, *args, **kwargs))
+            return wrapped(*args, **kwargs)
+
+        return measured
 
     def _check(self, size: int) -> None:
         if size > self._characters:
@@ -261,7 +287,7 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
 
     def _replace_filter(self, s: Any, old: Any, new: Any, count: int | None = None) -> str:
         text, old, new = str(s), str(old), str(new)
-        self._check(_measure_replace(text, old, new))
+        self._check(measure_replace(text, old, new))
         return text.replace(old, new, -1 if count is None else count)
 
     def _join_filter(
@@ -269,8 +295,21 @@ class TemplateEnvironment(ImmutableSandboxedEnvironment):
     ) -> str:
         parts = list(value if attribute is None else map(make_attrgetter(self, attribute), value))
         texts = [self._text(part) for part in parts]
-        self._check(_measure_join(str(d), texts))
+        self._check(measure_join(str(d), texts))
         return str(d).join(texts)
+
+    def _format_filter(self, value: str, *args: Any, **kwargs: Any) -> str:
+        self._check(measure_format(str(value), *args, **kwargs))
+        return str(do_format(value, *args, **kwargs))
+
+    def _sum_filter(
+        self, iterable: Iterable[Any], attribute: str | int | None = None, start: Any = 0
+    ) -> Any:
+        parts = list(
+            iterable if attribute is None else map(make_attrgetter(self, attribute), iterable)
+        )
+        self._check(sum(len(part) for part in parts if hasattr(part, "__len__")))
+        return sum(parts, start)
 
     def _to_json(
         self,
@@ -303,6 +342,10 @@ class _Rewriter(jinja2.visitor.NodeTransformer):
         if node.environment is not None:  # the parser has set it
             call.set_environment(node.environment)
         return call
+
+
+def _readable(text: str | bytes) -> str:
+    return text if isinstance(text, str) else text.decode("latin-1")
 
 
 @pass_context
@@ -340,31 +383,3 @@ def _check_nesting(value: Any, limit: int) -> None:
             todo.extend(part.values())
         elif isinstance(part, list | tuple):
             todo.extend(part)
-
-
-def _measure_replace(text: str, old: str = "", new: str = "", _count: int = -1) -> int:
-    found = text.count(old) if old else len(text) + 1
-    return len(text) + found * len(new)
-
-
-def _measure_join(separator: str, parts: list[Any]) -> int:
-    return sum(len(str(part)) for part in parts) + len(separator) * len(parts)
-
-
-def _measure_width(_text: str, width: int = 0, _fill: str = " ") -> int:
-    return width
-
-
-def _measure_tabs(text: str, tabsize: int = 8) -> int:
-    return len(text) + text.count("\t") * tabsize
-
-
-_GROWING_METHODS: dict[str, Callable[..., int]] = {
-    "replace": _measure_replace,
-    "join": _measure_join,
-    "center": _measure_width,
-    "ljust": _measure_width,
-    "rjust": _measure_width,
-    "zfill": _measure_width,
-    "expandtabs": _measure_tabs,
-}

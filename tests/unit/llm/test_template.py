@@ -107,6 +107,18 @@ class TestSemantics:
             "a1None abab 8 [1, 2]  x |a\n  b 1-2 user a_bX adc p-q [[1, 2], [3]] [[1, 2], [3]] 007"
         )
 
+    def test_formats_and_sums_that_are_measured_still_do_their_work(self) -> None:
+        source = (
+            "{{ ('%5.2f|%s' % (1.5, 'x' * 99)) | length }} {{ '%s' % messages[0].role }} "
+            "{{ '%(a)03d' | format(a=7) }} {{ '%s-%s' | format(1, 2) }} {{ '{:>4}{}'.format(1, 'z') }} "
+            "{{ '{a}'.format(a=1) }} {{ '{a}'.format_map({'a': 2}) }} {{ 'ab'.translate({97: 'x'}) }} "
+            "{{ [1, 2] | sum }} {{ [[1], [2]] | sum(start=[]) }} {{ 'a\tb'.expandtabs(4) }} "
+            "{{ [{'n': 2}, {'n': 3}] | sum(attribute='n') }} {{ 7 % 4 }} {{ (1).to_bytes(2, 'big') }}"
+        )
+        assert render(source).split(" ", 1)[1] == (
+            "user 007 1-2    1z 1 2 xb 3 [1, 2] a   b 5 3 b'\\x00\\x01'"
+        )
+
     def test_tools_and_documents_and_kwargs_are_variables(self) -> None:
         source = "{{ tools[0].function.name }} {{ documents[0].title }} {{ style }} {{ reasoning_effort }}"
         text = render(
@@ -386,6 +398,19 @@ NEST = "{% set ns = namespace(x=[1]) %}{% for i in range(64) %}{% set ns.x = [ns
         (DOUBLE.replace("EXPR", "ns.x.replace('a', ns.x)"), "too large"),
         (DOUBLE.replace("EXPR", "[ns.x, ns.x] | join(ns.x)"), "too large"),
         (DOUBLE.replace("EXPR", "ns.x.join([ns.x, ns.x])"), "too large"),
+        ("{{ '%99999999999d' % 1 }}", "too large"),
+        ("{{ '%*d' % (10**11, 1) }}", "too large"),
+        ("{{ '%.99999999999f' | format(1.5) }}", "too large"),
+        ("{{ '{:99999999999}'.format(1) }}", "too large"),
+        ("{{ '{:{}}'.format(1, 10**11) }}", "too large"),
+        ("{{ '{a:99999999999}'.format_map({'a': 1}) }}", "too large"),
+        ("{{ '{:{}}'.format(1, 10**" + "9" * 4 + ") }}", "too large"),
+        ("{{ ('x' | escape).ljust(10**11) }}", "too large"),
+        ("{{ 'x'.encode().ljust(10**11) }}", "too large"),
+        ("{{ 'a\tb'.expandtabs(10**11) }}", "too large"),
+        ("{{ (1).to_bytes(10**11, 'big') }}", "too large"),
+        ("{{ ('x' * 9999).translate({120: 'y' * 9999}) }}", "too large"),
+        ("{{ ([[1] * 9999] * 9999) | sum(start=[]) | length }}", "too large"),
         (NEST + "{{ ns.x }}", "too large"),
         (NEST + "{{ ns.x | tojson }}", "too large"),
         (NEST + "{{ ns.x ~ '' }}", "too large"),

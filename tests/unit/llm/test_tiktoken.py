@@ -8,7 +8,7 @@ import random
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 import tiktoken
@@ -128,26 +128,34 @@ class TestIds:
         assert hf.encode(text).ids == theirs.encode(text)
 
 
+CONFIG: dict[str, Any] = {
+    "tokenizer_class": "TikTokenTokenizer",
+    "added_tokens_decoder": {
+        "500": {"content": "[BOS]", "special": True},
+        "503": {"content": "<|im_end|>", "special": True},
+        "510": {"content": "<tool>", "special": False},
+    },
+}
+WITH_HOLES = {**CONFIG, "tokenizer_class": "ChatGLM4Tokenizer"}
+
+
+def load(directory: Path, config: Mapping[str, Any]) -> Tokenizer:
+    path = write_ranks(directory / "tiktoken.model", trained_ranks())
+    return Tokenizer.load(path, tokenizer_config=config)
+
+
+@pytest.fixture(scope="module")
+def streamed(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return load(tmp_path_factory.mktemp("streamed"), WITH_HOLES)
+
+
 class TestAddedTokens:
-    CONFIG: ClassVar[dict[str, Any]] = {
-        "tokenizer_class": "TikTokenTokenizer",
-        "added_tokens_decoder": {
-            "500": {"content": "[BOS]", "special": True},
-            "503": {"content": "<|im_end|>", "special": True},
-            "510": {"content": "<tool>", "special": False},
-        },
-    }
-
-    def load(self, tmp_path: Path, config: Mapping[str, Any]) -> Tokenizer:
-        path = write_ranks(tmp_path / "tiktoken.model", trained_ranks())
-        return Tokenizer.load(path, tokenizer_config=config)
-
     def test_ids_are_those_of_the_list_and_reserved_ones_fill_the_rest(
         self, tmp_path: Path
     ) -> None:
-        ours = self.load(tmp_path, self.CONFIG)
+        ours = load(tmp_path, CONFIG)
         text = "[BOS]hi<|im_end|><tool><|reserved_token_501|>"
-        hi = reference(trained_ranks(), self.CONFIG, {}).encode("hi")
+        hi = reference(trained_ranks(), CONFIG, {}).encode("hi")
         assert ours.encode(text) == [500, *hi, 503, 510, 501]
         assert ours.vocab_size == 500 + 256
         assert ours.decode([500, *hi, 503, 510]) == "hi<tool>"
@@ -155,15 +163,14 @@ class TestAddedTokens:
         assert 510 not in ours.special_ids
 
     def test_ids_may_have_holes_between_them(self, tmp_path: Path) -> None:
-        config = {**self.CONFIG, "tokenizer_class": "ChatGLM4Tokenizer"}
-        ours = self.load(tmp_path, config)
+        ours = load(tmp_path, WITH_HOLES)
         assert ours.vocab_size == 511
         assert ours.find_text(502) is None
         assert ours.encode("<tool>[BOS]") == [510, 500]
         assert ours.decode([502, 510, 502]) == "<tool>"
 
     def test_the_first_qwen_has_special_tokens_without_a_list(self, tmp_path: Path) -> None:
-        ours = self.load(tmp_path, {"tokenizer_class": "QWenTokenizer"})
+        ours = load(tmp_path, {"tokenizer_class": "QWenTokenizer"})
         assert ours.encode("<|im_start|><|im_end|><|extra_0|>") == [501, 502, 503]
         assert ours.find_token("<|endoftext|>") == 500
         assert ours.decode([501, 502]) == ""
@@ -175,7 +182,7 @@ class TestAddedTokens:
             "tokenizer_class": "ChatGLM4Tokenizer",
             "added_tokens_decoder": {"7": {"content": "<|x|>", "special": True}},
         }
-        ours = self.load(tmp_path, config)
+        ours = load(tmp_path, config)
         assert "<|x|>" in caplog.text
         assert ours.find_token("<|x|>") is None
 
@@ -190,6 +197,19 @@ class TestAddedTokens:
         assert model.encode(text) == model.tokenizer.encode(text)
         assert model.eos_token_ids == (502,)
         assert model.decode(model.encode(text), skip_special_tokens=False) == text
+
+    @given(data=st.data())
+    def test_a_stream_reads_as_the_whole_for_any_split(
+        self, streamed: Tokenizer, data: st.DataObject
+    ) -> None:
+        """Also for ids that nobody has, added tokens and bytes that are no text."""
+        ids = st.integers(0, streamed.vocab_size + 1)
+        pieces = data.draw(st.lists(st.lists(ids, max_size=5), max_size=10))
+        skip = data.draw(st.booleans())
+        detokenizer = streamed.new_detokenizer(skip_special_tokens=skip)
+        shown = [*(detokenizer.push(piece) for piece in pieces), detokenizer.flush()]
+        whole = [token_id for piece in pieces for token_id in piece]
+        assert "".join(shown) == streamed.decode(whole, skip_special_tokens=skip)
 
 
 class TestFamilies:
