@@ -32,6 +32,15 @@ class HistogramChild:
         self._counts[bisect_left(self._bounds, value)] += times
         self._sum += value * times
 
+    @property
+    def bounds(self) -> Sequence[float]:
+        """Upper bounds of the buckets, ascending, without infinity."""
+        return self._bounds
+
+    def counts(self) -> list[int]:
+        """How many values each bucket has, not cumulative; the last are those beyond all bounds."""
+        return self._counts.copy()
+
     def snapshot(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative buckets as ``(le, count)``, ending with ``+Inf``, and the sum."""
         total = 0

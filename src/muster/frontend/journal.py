@@ -10,6 +10,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from muster.clock import Clock
+from muster.frontend.dashboard.events import RecentEvents
 from muster.log import facts
 from muster.metrics import Histogram
 from muster.model.catalog.group import GroupKey
@@ -22,17 +23,30 @@ logger = logging.getLogger(__name__)
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
+_EVENTS = {
+    ModelState.FETCHING: ("info", "fetching"),
+    ModelState.SERVING: ("info", "serving"),
+    ModelState.RETRYING: ("warning", "cannot be served, tries again"),
+    ModelState.REFUSED: ("error", "refused"),
+}
+"""Level and words of the states that are kept as events."""
+
 _Place = tuple[str, str]
 """A model and where it is: its group's worker set, or the key of a record that cannot be read."""
 
 
 class _Standing(NamedTuple):
-    """What a card has come to, since when, and when it was first seen."""
+    """What a card has come to, since when, when it was first seen, and how many have it."""
 
     state: ModelState
     code: str
     since: float
     seen: float
+    replicas: int
+
+
+def _is_on_its_way(known: _Standing | None) -> bool:
+    return known is not None and known.state in (ModelState.FETCHING, ModelState.VERIFYING)
 
 
 def _place(status: ModelStatus) -> _Place:
@@ -55,6 +69,7 @@ class FleetJournal(Collector):
         self._standings: dict[_Place, dict[str, _Standing]] = {}
         self._files: dict[str, int] = {}
         self._bytes = 0
+        self.events = RecentEvents(clock)
         self._fetch_seconds = Histogram(
             "muster_fetch_seconds",
             "How long a file took to come here.",
@@ -95,18 +110,52 @@ class FleetJournal(Collector):
             card = status.mdcsum or ""
             known = before.get(card)
             if known is not None and (known.state, known.code) == (status.state, status.code):
-                current[card] = known
+                current[card] = self._count_replicas(known, status)
                 continue
             seen = known.seen if known is not None else now
-            current[card] = _Standing(status.state, status.code, now, seen)
+            replicas = len(status.keys)
+            current[card] = _Standing(status.state, status.code, now, seen, replicas)
+            if (
+                status.state is not ModelState.RETRYING
+                or known is None
+                or known.code != status.code
+            ):
+                self._note(status, known)
             if status.state is ModelState.SERVING:
                 self._routable_seconds.labels().observe(now - seen)
             if known is not None or status.state is not ModelState.SEEN:
                 self._log(status)
+        for card in before.keys() - current.keys():
+            self.events.add("info", "gone", model=place[0], mdcsum=card)
         if current:
             self._standings[place] = current
         else:
             self._standings.pop(place, None)
+
+    def _count_replicas(self, known: _Standing, status: ModelStatus) -> _Standing:
+        count = len(status.keys)
+        if count == known.replicas:
+            return known
+        what = "a replica came" if count > known.replicas else "a replica left"
+        detail = f"{count} of this card, before {known.replicas}"
+        self.events.add("info", what, model=status.model, detail=detail, mdcsum=status.mdcsum or "")
+        return known._replace(replicas=count)
+
+    def _note(self, status: ModelStatus, known: _Standing | None) -> None:
+        """Keep what people want to know for those who look later."""
+        level, what = _EVENTS.get(status.state, ("", ""))
+        if not what or (
+            status.state is ModelState.FETCHING and (status.code or _is_on_its_way(known))
+        ):
+            return  # a step on the way, or one more attempt
+        self.events.add(
+            level,
+            what,
+            model=status.model,
+            code=status.code,
+            detail=status.message,
+            mdcsum=status.mdcsum or "",
+        )
 
     def note_file(self, progress: FetchProgress) -> None:
         """Count one step of one file."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 
 from prometheus_client import CollectorRegistry
@@ -21,7 +21,7 @@ from muster.frontend.api_error import ApiError
 from muster.frontend.model_table import ModelTable
 from muster.metrics import Histogram, HistogramChild
 
-__all__ = ["FrontendMetrics", "RequestMeter"]
+__all__ = ["FrontendMetrics", "ModelCounts", "RequestMeter"]
 
 UNKNOWN_MODEL = "unknown_model"
 """Label under which requests for models that do not exist are counted: clients choose no labels."""
@@ -228,6 +228,11 @@ class FrontendMetrics(Collector):
         return RequestMeter(
             self._counts(model or UNKNOWN_MODEL), endpoint, stream=stream, clock=self._clock
         )
+
+    @property
+    def by_model(self) -> Mapping[str, ModelCounts]:
+        """The counts of each model that has been asked for."""
+        return self._models
 
     def refused(self, endpoint: str, error_type: str) -> None:
         """Count a request that did not get as far as a model."""

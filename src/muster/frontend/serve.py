@@ -14,6 +14,7 @@ from muster.content.location import cache_root
 from muster.content.store import BlobStore
 from muster.errors import StoreError
 from muster.frontend.build_notes import OnModelProgress
+from muster.frontend.dashboard.sources import LiveSources
 from muster.frontend.fleet import Fleet
 from muster.frontend.server import Frontend
 from muster.model.fetch.card_fetcher import CardFetcher
@@ -89,6 +90,12 @@ async def serve_frontend(
             begin_traces=settings.log.as_jsonl,
             guard=settings.guard,
             admission=fleet.admission,
+            sources=LiveSources(
+                cards=fleet.cards,
+                events=fleet.journal.events,
+                store=store,
+                max_bytes=settings.cache.max_bytes,
+            ),
         )
         await frontend.start()
 

@@ -12,6 +12,9 @@ from muster.config.guard import GuardSettings
 from muster.config.settings import HttpSettings
 from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
+from muster.frontend.dashboard.assets import DashboardFiles
+from muster.frontend.dashboard.live import Live
+from muster.frontend.dashboard.sources import LiveSources
 from muster.frontend.guard.admission import Admission
 from muster.frontend.guard.busy_routes import BusyRoutes
 from muster.frontend.guard.door import Door
@@ -55,6 +58,7 @@ class Frontend:
         table: The models; may change at any time.
         registry: Where its metrics are exposed, and what ``/metrics`` shows; by default its own.
         begin_traces: Begin a trace for requests that come without one, though nothing is exported.
+        sources: What the dashboard shows besides the models of the table.
         guard: What protects it; by default nothing but limits on slow clients.
         admission: What stands before the models' workers, for ``/busy_threshold``.
     """
@@ -66,6 +70,7 @@ class Frontend:
         *,
         registry: CollectorRegistry | None = None,
         begin_traces: bool = False,
+        sources: LiveSources | None = None,
         guard: GuardSettings | None = None,
         admission: Admission | None = None,
     ) -> None:
@@ -76,7 +81,10 @@ class Frontend:
         self._state = HealthState()
         self._in_flight = 0
         self._quiet = asyncio.Event()
-        self._routes = self._make_routes(table, begin_traces=begin_traces)
+        metrics = FrontendMetrics(self._registry, table)
+        required = tuple(settings.require_models)
+        self._live = Live(table, metrics, self._state, required=required, sources=sources)
+        self._routes = self._make_routes(table, metrics, begin_traces=begin_traces)
         self._guard = Guard(guard, self._registry)
         self._door = self._guard.door
         limits = HttpLimits(
@@ -92,8 +100,9 @@ class Frontend:
             handle = functools.partial(self._handle, admin_door=self._guard.admin_door)
             self._admin_server = HttpServer(handle, self._refuse, limits)
 
-    def _make_routes(self, table: ModelTable, *, begin_traces: bool) -> RouteTable:
-        metrics = FrontendMetrics(self._registry, table)
+    def _make_routes(
+        self, table: ModelTable, metrics: FrontendMetrics, *, begin_traces: bool
+    ) -> RouteTable:
         health = HealthRoutes(table, self._state, required=self._settings.require_models)
         models = ModelRoutes(table)
         routes = RouteTable()
@@ -118,6 +127,11 @@ class Frontend:
         routes.add("POST", "/busy_threshold", busy.change)
         routes.add("GET", "/metrics", self._metrics)
         AboutRoutes(routes).add()
+        dashboard = DashboardFiles()
+        routes.add("GET", "/v1/muster/live", self._live.handle)
+        routes.add("GET", "/dashboard", dashboard.page)
+        routes.add("GET", "/dashboard/", dashboard.redirect)
+        routes.add("GET", "/dashboard/*", dashboard.part)
         return routes
 
     @property
@@ -146,6 +160,7 @@ class Frontend:
         if self._admin_server is not None:
             guard = self._guard_settings
             await self._admin_server.start(guard.admin_host, guard.admin_port or 0)
+        self._live.start()
         logger.info("frontend listens", extra=facts(host=self._settings.host, port=self.port))
 
     async def drain(self) -> bool:
@@ -157,6 +172,7 @@ class Frontend:
             Whether all requests have been answered.
         """
         self._state.draining = True
+        self._live.end()
         self._server.close_idle()
         if self._admin_server is not None:
             self._admin_server.close_idle()
@@ -173,6 +189,7 @@ class Frontend:
     async def close(self) -> None:
         """Stop at once: cancel requests in flight, close all connections. Idempotent."""
         self._state.draining = True
+        await self._live.close()
         await self._server.close()
         if self._admin_server is not None:
             await self._admin_server.close()

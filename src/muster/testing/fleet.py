@@ -23,6 +23,7 @@ from muster.content.store import BlobStore
 from muster.discovery.base import Discovery
 from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.discovery.records import MODELS, ModelRecord
+from muster.frontend.dashboard.sources import LiveSources
 from muster.frontend.fleet import Fleet
 from muster.frontend.model_table import ModelStatus
 from muster.frontend.server import Frontend
@@ -80,6 +81,7 @@ class FleetSite:
     def __init__(self, fleet: Fleet, frontend: Frontend, cache: Path) -> None:
         self.fleet = fleet
         self.cache = cache
+        self.server = frontend
         self.url = f"http://127.0.0.1:{frontend.port}"
 
     @property
@@ -164,7 +166,8 @@ async def frontend(
         asyncio.TaskGroup() as group,
     ):
         fleet = Fleet(runtime, fetcher)
-        server = Frontend(settings.http, fleet.table)
+        sources = LiveSources(cards=fleet.cards, events=fleet.journal.events, store=store)
+        server = Frontend(settings.http, fleet.table, sources=sources)
         await server.start()
         watching = group.create_task(fleet.run())
         try:

@@ -1,0 +1,1 @@
+"""The dashboard: what a frontend knows, as a page and as a stream of changes."""
