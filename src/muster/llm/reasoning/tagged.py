@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from muster.llm.tool_calls.scanner import Markers, ScannerParser, Steps
+from muster.llm.tool_calls.markers import Markers
+from muster.llm.tool_calls.scanner import Steps
+from muster.llm.tool_calls.scanner_parser import ScannerParser
 
 __all__ = ["TaggedReasoningParser"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from muster.llm.tool_calls.events import Event, Parser
 from muster.llm.tool_calls.json_value import call_array, call_object, stream_arguments
-from muster.llm.tool_calls.scanner import Malformed, NewId, ScannerParser, Steps
+from muster.llm.tool_calls.scanner import Malformed, NewId, Steps
+from muster.llm.tool_calls.scanner_parser import ScannerParser
 
 __all__ = ["ForcedParser", "NamedCallParser", "RequiredCallsParser"]
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 
 from muster.llm.tool_calls.json_value import stream_arguments
-from muster.llm.tool_calls.scanner import Malformed, Markers, NewId, ScannerParser, Steps
+from muster.llm.tool_calls.markers import Markers
+from muster.llm.tool_calls.scanner import Malformed, NewId, Steps
+from muster.llm.tool_calls.scanner_parser import ScannerParser
 
 __all__ = ["HarmonyParser"]
 

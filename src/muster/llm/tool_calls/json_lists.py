@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from muster.llm.tool_calls.json_value import call_array, call_object
-from muster.llm.tool_calls.scanner import MarkedParser, Markers, Steps
+from muster.llm.tool_calls.markers import Markers
+from muster.llm.tool_calls.scanner import Steps
+from muster.llm.tool_calls.scanner_parser import MarkedParser
 
 __all__ = ["JambaParser", "NemotronDeciParser"]
 

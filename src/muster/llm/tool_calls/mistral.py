@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from muster.llm.tool_calls.json_value import call_array, call_object, stream_arguments
-from muster.llm.tool_calls.scanner import MarkedParser, Markers, NewId, Steps
+from muster.llm.tool_calls.markers import Markers
+from muster.llm.tool_calls.scanner import NewId, Steps
+from muster.llm.tool_calls.scanner_parser import MarkedParser
 
 __all__ = ["MistralParser"]
 

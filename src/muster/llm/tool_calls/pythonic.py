@@ -8,7 +8,9 @@ import warnings
 
 import msgspec
 
-from muster.llm.tool_calls.scanner import MAX_NAME, Malformed, MarkedParser, Markers, Scanner, Steps
+from muster.llm.tool_calls.markers import Markers
+from muster.llm.tool_calls.scanner import MAX_NAME, Malformed, Scanner, Steps
+from muster.llm.tool_calls.scanner_parser import MarkedParser
 
 __all__ = ["PythonicParser"]
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from muster.llm.tool_calls.scanner import Markers, Steps
+from muster.llm.tool_calls.markers import Markers
+from muster.llm.tool_calls.scanner import Steps
 from muster.llm.tool_calls.tagged import TaggedParser
 
 __all__ = ["Qwen3CoderParser"]

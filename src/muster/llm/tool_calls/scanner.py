@@ -21,17 +21,9 @@ from muster.llm.tool_calls.events import (
     Event,
     Reasoning,
 )
+from muster.llm.tool_calls.markers import Markers
 
-__all__ = [
-    "Malformed",
-    "MarkedParser",
-    "Markers",
-    "NewId",
-    "Scanner",
-    "ScannerParser",
-    "Sink",
-    "Steps",
-]
+__all__ = ["MAX_NAME", "Malformed", "NewId", "Scanner", "Sink", "Steps"]
 
 T = TypeVar("T")
 Steps = Generator[None, None, T]
@@ -48,36 +40,6 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 class Malformed(Exception):  # noqa: N818 - control flow between a format and its parser
     """The text is not what the format says."""
-
-
-class Markers:
-    """Strings that a text is searched for; none is a part of another.
-
-    Args:
-        texts: The strings, none empty.
-    """
-
-    __slots__ = ("_firsts", "_longest", "_prefixes", "_search")
-
-    def __init__(self, *texts: str) -> None:
-        self._search = re.compile("|".join(re.escape(text) for text in texts)).search
-        self._prefixes = frozenset(text[:end] for text in texts for end in range(1, len(text)))
-        self._firsts = tuple({text[0] for text in texts})
-        self._longest = max(map(len, texts))
-
-    def find(self, text: str, start: int) -> re.Match[str] | None:
-        """The first one in ``text`` from ``start`` on."""
-        return self._search(text, start)
-
-    def partial(self, text: str, start: int) -> int:
-        """How many characters at the end of ``text`` may be the beginning of one."""
-        tail = max(start, len(text) - self._longest + 1)
-        if all(text.find(first, tail) < 0 for first in self._firsts):
-            return 0
-        for begin in range(tail, len(text)):
-            if text[begin:] in self._prefixes:
-                return len(text) - begin
-        return 0
 
 
 class Scanner:
@@ -312,70 +274,3 @@ class Scanner:
             self._layout = False
         elif text:
             self.content(text)
-
-
-class ScannerParser:
-    """A parser whose format is a generator over its scanner: subclasses write ``steps``.
-
-    Args:
-        new_id: Makes the ids of calls whose format has none.
-    """
-
-    def __init__(self, new_id: NewId) -> None:
-        self.scanner = Scanner(new_id)
-        self._steps = self.steps()
-
-    def steps(self) -> Steps[None]:
-        """Read the whole reply."""
-        raise NotImplementedError
-
-    def feed(self, text: str) -> list[Event]:
-        """Take more of the reply; return what is certain now."""
-        self.scanner.push(text)
-        next(self._steps)
-        return self.scanner.drain()
-
-    def finish(self) -> list[Event]:
-        """The reply is over: return what is left."""
-        self.scanner.ended = True
-        for _ in self._steps:
-            pass
-        self.scanner.flush()
-        return self.scanner.drain()
-
-
-class MarkedParser(ScannerParser):
-    """A format whose calls follow a marker; everything else is text.
-
-    Attributes:
-        opening: What calls begin with.
-    """
-
-    opening: Markers
-
-    def calls(self, marker: str) -> Steps[None]:
-        """Read the calls after ``marker``.
-
-        Raises:
-            Malformed: What has been read since the last complete call becomes text.
-        """
-        raise NotImplementedError
-
-    def steps(self) -> Steps[None]:
-        """Text, calls, text, ..."""
-        scanner = self.scanner
-        while True:
-            marker = yield from scanner.text_until(self.opening, scanner.content)
-            if marker is None:
-                return
-            yield from self.attempt(marker)
-
-    def attempt(self, marker: str) -> Steps[None]:
-        """Read calls; what turns out to be none becomes text."""
-        self.scanner.begin(marker)
-        try:
-            yield from self.calls(marker)
-        except Malformed:
-            self.scanner.abort()
-        else:
-            self.scanner.close()

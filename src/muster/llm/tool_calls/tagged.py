@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from muster.llm.tool_calls.scanner import Malformed, MarkedParser, Markers, NewId, Steps
+from muster.llm.tool_calls.markers import Markers
+from muster.llm.tool_calls.scanner import Malformed, NewId, Steps
+from muster.llm.tool_calls.scanner_parser import MarkedParser
 from muster.llm.tool_calls.schema import Schemas
 
 __all__ = ["TaggedParser"]
