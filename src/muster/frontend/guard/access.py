@@ -10,8 +10,10 @@ from muster.frontend.guard.keys import Holder, KeyRing
 
 __all__ = ["Access", "Rules", "identify", "is_admin_path", "presented_key"]
 
-_ADMIN_BELOW = ("/v1/muster/", "/dashboard/")
-_ADMIN = frozenset({"/busy_threshold", "/dashboard"})
+_PAGES = "/dashboard"
+"""Files of the package without data. A browser sends no key for them; what they load asks for one."""
+_ADMIN_BELOW = ("/v1/muster/", f"{_PAGES}/")
+_ADMIN = frozenset({"/busy_threshold", _PAGES})
 _OPEN = frozenset({"/health", "/live"})
 
 
@@ -47,7 +49,7 @@ class Rules:
 
     def of(self, path: str) -> Access:
         """What ``path`` asks for; a path nobody serves asks for a key as well."""
-        if path in _OPEN:
+        if path in _OPEN or path == _PAGES or path.startswith(f"{_PAGES}/"):
             return Access.OPEN
         if path == "/metrics":
             return self._metrics

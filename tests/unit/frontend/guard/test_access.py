@@ -22,9 +22,10 @@ from muster.frontend.guard.keys import key_line, new_key, parse_keys
         ("/", Access.KEY),
         ("/busy_threshold", Access.ADMIN),
         ("/v1/muster/models", Access.ADMIN),
-        ("/dashboard", Access.ADMIN),
-        ("/dashboard/", Access.ADMIN),
-        ("/dashboard/page.css", Access.ADMIN),
+        ("/v1/muster/live", Access.ADMIN),
+        ("/dashboard", Access.OPEN),
+        ("/dashboard/", Access.OPEN),
+        ("/dashboard/page.css", Access.OPEN),
         ("/dashboards", Access.KEY),
     ],
 )
