@@ -19,6 +19,7 @@ _COMMANDS = {
     "frontend": "Serve the OpenAI API over the models of a registry.",
     "demo": "Run a worker and a frontend, chat once, and clean up.",
     "ls": "List models, instances, and what is not served and why.",
+    "top": "Watch a frontend: models, requests, latencies, events.",
     "model": "Show a model, say why it is not served, compare its replicas.",
     "card": "Show the card of a model's directory.",
     "verify": "Check that a model, or the files of a card, can be served.",
