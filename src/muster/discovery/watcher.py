@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _SLACK_S = 0.02
 """Added to a lease's end, so that it has run out when we look."""
 _ERROR_PAUSE_S = 1.0
+_FIRST_PAUSE_S = 0.1
 
 
 class ViewWatcher:
@@ -45,7 +46,7 @@ class ViewWatcher:
         self._retry_at = 0.0
         self._next_poll = clock.monotonic() + poll_interval_s
         self.staleness: Staleness | None = None
-        self._deaf = False
+        self._misses = 0
         self._wake = Wake()
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="muster-discovery", daemon=True)
@@ -111,12 +112,15 @@ class ViewWatcher:
         try:
             self._notifier = open_notifier([view.directory for view in watched])
         except DiscoveryError as error:
+            self._misses += 1
+            if self._misses == 1:  # a directory may go in the moment it is to be watched
+                self._drop_notifier(min(_FIRST_PAUSE_S, self._poll_interval_s))
+                return
             self._drop_notifier(self._poll_interval_s)
-            if not self._deaf:
+            if self._misses == 2:
                 logger.warning("no notifications; looking regularly", extra=facts(reason=error))
-            self._deaf = True
             return
-        self._deaf = False
+        self._misses = 0
         # What changed before the notifier was up has to be looked for.
         self._rescan(watched)
 
