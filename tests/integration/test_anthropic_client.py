@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import anthropic
 import pytest
 from anthropic import AsyncAnthropic
 
-from muster.errors import EngineError, MusterError, Overloaded
+from muster.errors import EngineError, Overloaded
 from muster.frontend.model_table import ModelStatus
 from muster.llm.protocol import CompletionUsage, EngineOutput, PromptTokensDetails
+from muster.testing.clients import Tiny, failing, prompt_of, saying, serving_anthropic
 from muster.testing.frontends import running_frontend
 from muster.testing.loops import run
-from muster.testing.scripted import Script, ScriptedModel, ScriptedStream, outputs
-from muster.testing.tiny_model import token_ids, write_tiny_model
+from muster.testing.scripted import Script, ScriptedStream, outputs
+from muster.testing.tiny_model import token_ids
 
-Tiny = Callable[..., ScriptedModel]
 ASK: dict[str, Any] = {
     "model": "tiny",
     "max_tokens": 100,
@@ -29,63 +26,10 @@ ASK: dict[str, Any] = {
 }
 
 
-@pytest.fixture(scope="module")
-def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture
-def tiny(model_directory: Path) -> Tiny:
-    def make(script: Script | None = None, **options: Any) -> ScriptedModel:
-        return ScriptedModel(model_directory, script=script, **options)
-
-    return make
-
-
-def saying(text: str, reason: str = "stop", *, size: int = 1) -> Script:
-    def script(_: object) -> ScriptedStream:
-        stream = ScriptedStream()
-        items = outputs(token_ids(text), reason)
-        for start in range(0, len(items), size):
-            stream.push(*items[start : start + size])
-        return stream.end()
-
-    return script
-
-
-def failing(error: MusterError, before: str = "") -> Script:
-    def script(_: object) -> ScriptedStream:
-        stream = ScriptedStream()
-        if before:
-            stream.push(*outputs(token_ids(before)))
-        return stream.fail(error)
-
-    return script
-
-
-@contextlib.asynccontextmanager
-async def serving(*models: ScriptedModel, **options: Any) -> AsyncIterator[AsyncAnthropic]:
-    async with (
-        running_frontend(*models, **options) as frontend,
-        AsyncAnthropic(
-            base_url=f"http://127.0.0.1:{frontend.port}",
-            api_key="none",
-            max_retries=0,
-            timeout=20,
-        ) as client,
-    ):
-        yield client
-
-
-def prompt_of(model: ScriptedModel, number: int = 0) -> str:
-    ids = model.requests[number].token_ids
-    return model.served.preprocessor.decode(ids, skip_special_tokens=False)
-
-
 def test_a_message_is_answered(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("Guten Tag 🌍"), name="org/tiny", aliases=("tiny",))
-        async with serving(model) as client:
+        async with serving_anthropic(model) as client:
             message = await client.messages.create(
                 **ASK,
                 system="be brief",
@@ -139,7 +83,7 @@ def test_content_blocks_become_messages(tiny: Tiny) -> None:
             {"type": "text", "text": "x-anthropic-billing-header: cc_version=1"},
             {"type": "text", "text": "S"},
         ]
-        async with serving(model) as client:
+        async with serving_anthropic(model) as client:
             await client.messages.create(
                 model="tiny", max_tokens=10, messages=messages, system=system
             )
@@ -159,7 +103,7 @@ def test_content_blocks_become_messages(tiny: Tiny) -> None:
 def test_an_answer_that_is_begun_is_continued(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("lo"))
-        async with serving(model) as client:
+        async with serving_anthropic(model) as client:
             messages: Any = [*ASK["messages"], {"role": "assistant", "content": "Hel"}]
             await client.messages.create(**{**ASK, "messages": messages})
             assert prompt_of(model).endswith("<|im_start|>assistant\nHel")
@@ -173,7 +117,7 @@ def test_a_stream_has_anthropics_events_in_order(tiny: Tiny, size: int) -> None:
 
     async def test() -> None:
         model = tiny(saying(text, size=size))
-        async with serving(model) as client:
+        async with serving_anthropic(model) as client:
             stream = await client.messages.create(**ASK, stream=True)
             events: list[Any] = [event async for event in stream]
             deltas = [e for e in events if e.type == "content_block_delta"]
@@ -200,7 +144,7 @@ def test_a_stream_has_anthropics_events_in_order(tiny: Tiny, size: int) -> None:
 
 def test_the_clients_own_accumulator_takes_the_stream(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("Guten Tag"))) as client:
+        async with serving_anthropic(tiny(saying("Guten Tag"))) as client:
             async with client.messages.stream(**ASK) as stream:
                 text = "".join([piece async for piece in stream.text_stream])
                 message = await stream.get_final_message()
@@ -214,7 +158,7 @@ def test_the_clients_own_accumulator_takes_the_stream(tiny: Tiny) -> None:
 def test_a_stream_begins_at_once_and_ends_without_done(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny()
-        async with serving(model) as client:
+        async with serving_anthropic(model) as client:
             async with client.messages.with_streaming_response.create(
                 **ASK, stream=True
             ) as response:
@@ -243,7 +187,7 @@ def test_why_a_message_ended_is_said(tiny: Tiny, stream: bool) -> None:
         return message.stop_reason, message.stop_sequence, message.content[0].text
 
     async def test() -> None:
-        async with serving(tiny(saying("some text END more", size=4))) as client:
+        async with serving_anthropic(tiny(saying("some text END more", size=4))) as client:
             stops = ["nowhere", "END"]
             assert await ended(client, stop_sequences=stops) == (
                 "stop_sequence",
@@ -260,7 +204,7 @@ def test_why_a_message_ended_is_said(tiny: Tiny, stream: bool) -> None:
 def test_a_reply_without_text_has_no_blocks(tiny: Tiny, stream: bool) -> None:
     async def test() -> None:
         script: Script = lambda _: ScriptedStream().push(*outputs([257], "stop")).end()  # noqa: E731 - a script is one
-        async with serving(tiny(script)) as client:
+        async with serving_anthropic(tiny(script)) as client:
             if stream:
                 async with client.messages.stream(**ASK) as events:
                     message = await events.get_final_message()
@@ -281,7 +225,7 @@ def test_cached_tokens_are_not_counted_twice(tiny: Tiny) -> None:
         return ScriptedStream().push(output).end()
 
     async def test() -> None:
-        async with serving(tiny(script)) as client:
+        async with serving_anthropic(tiny(script)) as client:
             usage = (await client.messages.create(**ASK)).usage
             assert (usage.input_tokens, usage.cache_read_input_tokens) == (5, 4)
 
@@ -291,7 +235,7 @@ def test_cached_tokens_are_not_counted_twice(tiny: Tiny) -> None:
 def test_tokens_are_counted_as_they_are_used(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("x"))
-        async with serving(model) as client:
+        async with serving_anthropic(model) as client:
             counted = await client.messages.count_tokens(
                 model="tiny", messages=ASK["messages"], system="be brief"
             )
@@ -314,7 +258,9 @@ def body_of(error: anthropic.APIStatusError) -> dict[str, Any]:
 def test_errors_have_anthropics_shape(tiny: Tiny) -> None:
     async def test() -> None:
         status = ModelStatus(model="slow", state="fetching")
-        async with serving(tiny(failing(Overloaded("full"))), unserved=[status]) as client:
+        async with serving_anthropic(
+            tiny(failing(Overloaded("full"))), unserved=[status]
+        ) as client:
             with pytest.raises(anthropic.NotFoundError) as missing:
                 await client.messages.create(**{**ASK, "model": "other"})
             assert body_of(missing.value)["type"] == "not_found_error"
@@ -371,7 +317,7 @@ def test_bad_requests_are_told_what_is_wrong(
 ) -> None:
     async def test() -> None:
         fields = {name: value for name, value in {**ASK, **change}.items() if value is not None}
-        async with serving(tiny(saying("x"))) as client:
+        async with serving_anthropic(tiny(saying("x"))) as client:
             with pytest.raises(anthropic.BadRequestError) as caught:
                 await client.post("/v1/messages", body=fields, cast_to=object)
             assert named in body_of(caught.value)["message"]
@@ -381,7 +327,7 @@ def test_bad_requests_are_told_what_is_wrong(
 
 def test_an_error_after_the_start_closes_the_block_and_is_an_event(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(failing(EngineError("out of paper"), "abc"))) as client:
+        async with serving_anthropic(tiny(failing(EngineError("out of paper"), "abc"))) as client:
             async with client.messages.with_streaming_response.create(
                 **ASK, stream=True
             ) as response:

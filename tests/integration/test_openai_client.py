@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import openai
@@ -23,68 +20,15 @@ from muster.errors import (
     WorkerUnavailable,
 )
 from muster.frontend.model_table import ModelStatus
-from muster.frontend.server import Frontend
 from muster.llm.protocol import CompletionUsage, EngineOutput, PromptTokensDetails, TopLogprob
+from muster.testing.clients import Tiny, failing, openai_client, saying, serving_openai
 from muster.testing.frontends import running_frontend
 from muster.testing.loops import run
-from muster.testing.scripted import Script, ScriptedModel, ScriptedStream, outputs
-from muster.testing.tiny_model import EOS, IM_END, token_ids, write_tiny_model
+from muster.testing.scripted import Script, ScriptedStream, outputs
+from muster.testing.tiny_model import EOS, IM_END, token_ids
 
 CHAT: dict[str, Any] = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
 CONTEXT = 2048
-
-
-@pytest.fixture(scope="module")
-def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("tiny"), context_length=CONTEXT)
-
-
-@pytest.fixture
-def tiny(model_directory: Path) -> Callable[..., ScriptedModel]:
-    def make(script: Script | None = None, **options: Any) -> ScriptedModel:
-        return ScriptedModel(model_directory, script=script, **options)
-
-    return make
-
-
-def saying(text: str, reason: str = "stop", *, size: int = 1) -> Script:
-    """An engine that says ``text``, ``size`` bytes a batch."""
-
-    def script(_: object) -> ScriptedStream:
-        stream = ScriptedStream()
-        items = outputs(token_ids(text), reason)
-        for start in range(0, len(items), size):
-            stream.push(*items[start : start + size])
-        return stream.end()
-
-    return script
-
-
-def failing(error: MusterError, before: str = "") -> Script:
-    def script(_: object) -> ScriptedStream:
-        stream = ScriptedStream()
-        if before:
-            stream.push(*outputs(token_ids(before)))
-        return stream.fail(error)
-
-    return script
-
-
-@contextlib.asynccontextmanager
-async def client_of(frontend: Frontend) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(
-        base_url=f"http://127.0.0.1:{frontend.port}/v1", api_key="none", max_retries=0, timeout=20
-    ) as client:
-        yield client
-
-
-@contextlib.asynccontextmanager
-async def serving(*models: ScriptedModel, **options: Any) -> AsyncIterator[AsyncOpenAI]:
-    async with running_frontend(*models, **options) as frontend, client_of(frontend) as client:
-        yield client
-
-
-Tiny = Callable[..., ScriptedModel]
 
 
 # -- models ----------------------------------------------------------------------------------------
@@ -93,7 +37,7 @@ Tiny = Callable[..., ScriptedModel]
 def test_models_are_listed_with_their_aliases_and_found_by_name(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(name="org/model v1", aliases=("short",))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             page = await client.models.list()
             assert [entry.id for entry in page.data] == ["org/model v1", "short"]
             assert {entry.created for entry in page.data} == {model.served.created}
@@ -114,7 +58,7 @@ def test_models_are_listed_with_their_aliases_and_found_by_name(tiny: Tiny) -> N
 def test_a_chat_is_answered_whole(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("Guten Tag 🌍", "length"))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             reply = await client.chat.completions.create(**CHAT)
             assert reply.object == "chat.completion"
             assert reply.model == "tiny"
@@ -138,7 +82,7 @@ def test_a_streamed_chat_never_splits_a_character(tiny: Tiny, size: int) -> None
     text = 'aé漢🌍\u200d🚀 \u2028\x00"\\ end'
 
     async def test() -> None:
-        async with serving(tiny(saying(text, size=size))) as client:
+        async with serving_openai(tiny(saying(text, size=size))) as client:
             stream = await client.chat.completions.create(
                 **CHAT, stream=True, stream_options={"include_usage": True}
             )
@@ -163,7 +107,7 @@ def test_usage_comes_with_every_chunk_when_asked_for(tiny: Tiny) -> None:
     async def test() -> None:
         # continuous_usage_stats is an extension of vLLM's and Dynamo's
         options: Any = {"include_usage": True, "continuous_usage_stats": True}
-        async with serving(tiny(saying("abc"))) as client:
+        async with serving_openai(tiny(saying("abc"))) as client:
             stream = await client.chat.completions.create(
                 **CHAT, stream=True, stream_options=options
             )
@@ -175,7 +119,7 @@ def test_usage_comes_with_every_chunk_when_asked_for(tiny: Tiny) -> None:
 
 def test_tokens_of_a_batch_come_in_one_chunk(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("abcdef", size=3))) as client:
+        async with serving_openai(tiny(saying("abcdef", size=3))) as client:
             stream = await client.chat.completions.create(**CHAT, stream=True)
             contents = [chunk.choices[0].delta.content async for chunk in stream]
             assert contents == ["abc", "def"]
@@ -192,7 +136,7 @@ def test_n_choices_are_told_apart_by_the_engines_index(tiny: Tiny) -> None:
 
     async def test() -> None:
         model = tiny(script)
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             reply = await client.chat.completions.create(**CHAT, n=2, temperature=1)
             said = [(c.index, c.message.content, c.finish_reason) for c in reply.choices]
             assert said == [(0, "one", "stop"), (1, "zwei", "length")]
@@ -218,7 +162,7 @@ def test_n_choices_are_told_apart_by_the_engines_index(tiny: Tiny) -> None:
 def test_all_parameters_reach_the_engine(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("x"))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             await client.chat.completions.create(
                 **CHAT,
                 max_completion_tokens=7,
@@ -260,7 +204,7 @@ def test_all_parameters_reach_the_engine(tiny: Tiny) -> None:
 def test_unset_parameters_stay_unset_and_unknown_ones_are_ignored(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("x"))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             await client.chat.completions.create(
                 **CHAT, store=True, user="me", extra_body={"no_such_field": {"a": [1]}}
             )
@@ -284,7 +228,7 @@ def test_logprobs_have_openais_shape(tiny: Tiny) -> None:
         return ScriptedStream().push(output).end()
 
     async def test() -> None:
-        async with serving(tiny(script)) as client:
+        async with serving_openai(tiny(script)) as client:
             reply = await client.chat.completions.create(**CHAT, logprobs=True, top_logprobs=2)
             scores = reply.choices[0].logprobs
             assert scores is not None
@@ -319,7 +263,7 @@ def test_the_engines_count_of_cached_tokens_is_passed_on(tiny: Tiny) -> None:
         return ScriptedStream().push(output).end()
 
     async def test() -> None:
-        async with serving(tiny(script)) as client:
+        async with serving_openai(tiny(script)) as client:
             usage = (await client.chat.completions.create(**CHAT)).usage
             assert usage is not None
             assert usage.prompt_tokens_details is not None
@@ -338,7 +282,7 @@ def test_a_stop_string_across_tokens_ends_the_reply_and_the_engine(
 ) -> None:
     async def test() -> None:
         model = tiny()
-        async with serving(model) as client, asyncio.TaskGroup() as tasks:
+        async with serving_openai(model) as client, asyncio.TaskGroup() as tasks:
             reply = tasks.create_task(said(client, stop=["END"], stream=stream))
             engine = await model.next_stream()
             items = outputs(token_ids("some text EN ENDLESS"))
@@ -355,7 +299,7 @@ def test_a_stop_string_across_tokens_ends_the_reply_and_the_engine(
 def test_eos_ends_the_reply_even_if_the_engine_goes_on(tiny: Tiny, eos: int, stream: bool) -> None:
     async def test() -> None:
         model = tiny()
-        async with serving(model) as client, asyncio.TaskGroup() as tasks:
+        async with serving_openai(model) as client, asyncio.TaskGroup() as tasks:
             reply = tasks.create_task(said(client, stream=stream))
             engine = await model.next_stream()
             engine.push(*outputs([*token_ids("done"), eos, *token_ids("and on")]))
@@ -368,7 +312,7 @@ def test_eos_ends_the_reply_even_if_the_engine_goes_on(tiny: Tiny, eos: int, str
 def test_max_tokens_is_enforced_when_the_engine_does_not(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny()
-        async with serving(model) as client, asyncio.TaskGroup() as tasks:
+        async with serving_openai(model) as client, asyncio.TaskGroup() as tasks:
             reply = tasks.create_task(said(client, max_tokens=3, stream=True))
             engine = await model.next_stream()
             engine.push(*outputs(token_ids("abcdef")))
@@ -381,7 +325,7 @@ def test_max_tokens_is_enforced_when_the_engine_does_not(tiny: Tiny) -> None:
 def test_an_engine_that_finishes_but_never_ends_its_stream_is_dropped(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny()
-        async with serving(model) as client, asyncio.TaskGroup() as tasks:
+        async with serving_openai(model) as client, asyncio.TaskGroup() as tasks:
             reply = tasks.create_task(said(client))
             engine = await model.next_stream()
             engine.push(*outputs(token_ids("ok"), "stop"))
@@ -420,7 +364,7 @@ def test_completions_take_every_form_of_prompt(
 ) -> None:
     async def test() -> None:
         model = tiny(lambda request: saying(f"<{bytes(request.token_ids).decode()}>")(request))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             reply = await client.completions.create(model="tiny", prompt=prompt)
             assert [request.token_ids for request in model.requests] == expected
             texts = [f"<{bytes(ids).decode()}>" for ids in expected]
@@ -441,7 +385,7 @@ def test_completions_take_every_form_of_prompt(
 @pytest.mark.parametrize("prompt", [[], "", [""], [[]], ["a", 5], [5, [5]]])
 def test_bad_prompts_are_refused(tiny: Tiny, prompt: Any) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("x"))) as client:
+        async with serving_openai(tiny(saying("x"))) as client:
             with pytest.raises(openai.BadRequestError) as caught:
                 await client.completions.create(model="tiny", prompt=prompt)
             assert caught.value.param == "prompt"
@@ -473,7 +417,7 @@ def test_engine_errors_before_the_first_token_have_a_status(
     stream: bool,
 ) -> None:
     async def test() -> None:
-        async with serving(tiny(failing(error))) as client:
+        async with serving_openai(tiny(failing(error))) as client:
             with pytest.raises(kind) as caught:
                 await client.chat.completions.create(**CHAT, stream=stream)
             assert caught.value.status_code == status
@@ -489,7 +433,7 @@ def test_an_error_while_sending_has_a_status_too(tiny: Tiny) -> None:
         raise WorkerUnavailable("no instance serves dynamo/backend/generate")
 
     async def test() -> None:
-        async with serving(tiny(script)) as client:
+        async with serving_openai(tiny(script)) as client:
             with pytest.raises(openai.InternalServerError, match="no instance serves") as caught:
                 await client.chat.completions.create(**CHAT)
             assert caught.value.status_code == 503
@@ -501,7 +445,7 @@ def test_an_error_mid_stream_is_an_event_then_done(tiny: Tiny) -> None:
     async def test() -> None:
         async with (
             running_frontend(tiny(failing(EngineError("boom"), before="so far"))) as frontend,
-            client_of(frontend) as client,
+            openai_client(frontend.port) as client,
         ):
             stream = await client.chat.completions.create(**CHAT, stream=True)
             first = await anext(stream)
@@ -529,7 +473,7 @@ def test_an_error_mid_stream_is_an_event_then_done(tiny: Tiny) -> None:
 @pytest.mark.parametrize("reason", ["error: no memory", "error", "sideways"])
 def test_an_engines_error_reason_is_an_error(tiny: Tiny, reason: str) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("abc", reason, size=3))) as client:
+        async with serving_openai(tiny(saying("abc", reason, size=3))) as client:
             with pytest.raises(openai.InternalServerError) as caught:
                 await client.chat.completions.create(**CHAT)
             assert caught.value.status_code == 500
@@ -539,7 +483,7 @@ def test_an_engines_error_reason_is_an_error(tiny: Tiny, reason: str) -> None:
 
 def test_an_empty_engine_stream_is_an_error_not_an_empty_answer(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(lambda _: ScriptedStream().end())) as client:
+        async with serving_openai(tiny(lambda _: ScriptedStream().end())) as client:
             with pytest.raises(openai.InternalServerError, match="without any output"):
                 await client.chat.completions.create(**CHAT)
 
@@ -549,7 +493,7 @@ def test_an_empty_engine_stream_is_an_error_not_an_empty_answer(tiny: Tiny) -> N
 def test_a_stream_that_ends_without_a_reason_is_said_to_have_stopped(tiny: Tiny) -> None:
     async def test() -> None:
         script: Script = lambda _: ScriptedStream().push(*outputs(token_ids("abc"))).end()  # noqa: E731 - a script is one
-        async with serving(tiny(script)) as client:
+        async with serving_openai(tiny(script)) as client:
             assert await said(client) == ("abc", "stop")
             assert await said(client, stream=True) == ("abc", "stop")
 
@@ -558,7 +502,7 @@ def test_a_stream_that_ends_without_a_reason_is_said_to_have_stopped(tiny: Tiny)
 
 def test_an_unknown_model_is_not_found_and_the_message_lists_the_others(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(name="one")) as client:
+        async with serving_openai(tiny(name="one")) as client:
             with pytest.raises(openai.NotFoundError, match="`one`") as caught:
                 await client.chat.completions.create(**CHAT)
             assert (caught.value.code, caught.value.param) == ("model_not_found", "model")
@@ -568,7 +512,7 @@ def test_an_unknown_model_is_not_found_and_the_message_lists_the_others(tiny: Ti
 
 def test_no_model_yet_is_told_apart_from_no_route(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving() as client:
+        async with serving_openai() as client:
             with pytest.raises(openai.NotFoundError, match="no model is being served yet"):
                 await client.chat.completions.create(**CHAT)
             with pytest.raises(openai.NotFoundError) as caught:
@@ -583,7 +527,7 @@ def test_a_registered_model_that_is_not_served_is_503_with_the_reason() -> None:
         status = ModelStatus(
             model="tiny", state="failed", reason="digest_mismatch", message="config.json differs"
         )
-        async with serving(unserved=[status]) as client:
+        async with serving_openai(unserved=[status]) as client:
             with pytest.raises(openai.InternalServerError, match=r"config\.json differs") as caught:
                 await client.chat.completions.create(**CHAT)
             assert caught.value.status_code == 503
@@ -594,7 +538,7 @@ def test_a_registered_model_that_is_not_served_is_503_with_the_reason() -> None:
 
 def test_a_prompt_over_the_context_is_refused_with_both_numbers(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("x"))) as client:
+        async with serving_openai(tiny(saying("x"))) as client:
             messages: Any = [{"role": "user", "content": "x" * 3000}]
             with pytest.raises(openai.BadRequestError) as caught:
                 await client.chat.completions.create(model="tiny", messages=messages)
@@ -608,7 +552,7 @@ def test_a_prompt_over_the_context_is_refused_with_both_numbers(tiny: Tiny) -> N
 def test_a_long_prompt_is_tokenized_off_the_loop_and_answered(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("ok"), context_length=0)
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             messages: Any = [{"role": "user", "content": "x" * 100_000}]
             reply = await client.chat.completions.create(model="tiny", messages=messages)
             assert reply.choices[0].message.content == "ok"
@@ -619,7 +563,7 @@ def test_a_long_prompt_is_tokenized_off_the_loop_and_answered(tiny: Tiny) -> Non
 
 def test_out_of_range_values_name_their_parameter(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("x"))) as client:
+        async with serving_openai(tiny(saying("x"))) as client:
             with pytest.raises(openai.BadRequestError, match="between 0 and 2, got 3") as caught:
                 await client.chat.completions.create(**CHAT, temperature=3)
             assert caught.value.param == "temperature"
@@ -657,7 +601,7 @@ def test_a_client_that_leaves_stops_the_engine(
             async with asyncio.timeout(0.1):
                 await engine.killed.wait()
             assert frontend.in_flight == 0
-            async with client_of(frontend) as client:
+            async with openai_client(frontend.port) as client:
                 page = await client.get("/../metrics", cast_to=str)
             assert 'dynamo_frontend_model_cancellation_total{model="tiny"} 1.0' in page
             assert "dynamo_frontend_disconnected_clients 1.0" in page
@@ -668,7 +612,7 @@ def test_a_client_that_leaves_stops_the_engine(
 def test_headers_do_not_wait_for_ever_for_a_slow_engine(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny()
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             # Returns once the headers are there; the engine has said nothing.
             stream = await client.chat.completions.create(**CHAT, stream=True)
             engine = await model.next_stream()
@@ -682,12 +626,12 @@ def test_headers_do_not_wait_for_ever_for_a_slow_engine(tiny: Tiny) -> None:
 def test_a_drain_finishes_streams_and_refuses_new_requests(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny()
-        async with running_frontend(model) as frontend, client_of(frontend) as client:
+        async with running_frontend(model) as frontend, openai_client(frontend.port) as client:
             async with asyncio.TaskGroup() as tasks:
                 reply = tasks.create_task(said(client, stream=True))
                 engine = await model.next_stream()
                 draining = tasks.create_task(frontend.drain())
-                async with client_of(frontend) as other:
+                async with openai_client(frontend.port) as other:
                     with pytest.raises(openai.InternalServerError, match="shutting down"):
                         await other.chat.completions.create(**CHAT)
                     with pytest.raises(openai.InternalServerError, match="Service is not ready"):

@@ -3,77 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from openai import AsyncOpenAI
 
-from muster.errors import EngineError, MusterError
+from muster.errors import EngineError
 from muster.llm.protocol import CompletionUsage, EngineOutput, PromptTokensDetails, TopLogprob
+from muster.testing.clients import Tiny, failing, prompt_of, saying, serving_openai
 from muster.testing.frontends import running_frontend
 from muster.testing.loops import run
-from muster.testing.scripted import Script, ScriptedModel, ScriptedStream, outputs
-from muster.testing.tiny_model import token_ids, write_tiny_model
-
-Tiny = Callable[..., ScriptedModel]
-
-
-@pytest.fixture(scope="module")
-def model_directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_tiny_model(tmp_path_factory.mktemp("tiny"))
-
-
-@pytest.fixture
-def tiny(model_directory: Path) -> Tiny:
-    def make(script: Script | None = None, **options: Any) -> ScriptedModel:
-        return ScriptedModel(model_directory, script=script, **options)
-
-    return make
-
-
-def saying(text: str, reason: str = "stop", *, size: int = 1) -> Script:
-    def script(_: object) -> ScriptedStream:
-        stream = ScriptedStream()
-        items = outputs(token_ids(text), reason)
-        for start in range(0, len(items), size):
-            stream.push(*items[start : start + size])
-        return stream.end()
-
-    return script
-
-
-def failing(error: MusterError, before: str) -> Script:
-    return lambda _: ScriptedStream().push(*outputs(token_ids(before))).fail(error)
-
-
-@contextlib.asynccontextmanager
-async def serving(*models: ScriptedModel) -> AsyncIterator[AsyncOpenAI]:
-    async with (
-        running_frontend(*models) as frontend,
-        AsyncOpenAI(
-            base_url=f"http://127.0.0.1:{frontend.port}/v1",
-            api_key="none",
-            max_retries=0,
-            timeout=20,
-        ) as client,
-    ):
-        yield client
-
-
-def prompt_of(model: ScriptedModel, number: int = 0) -> str:
-    ids = model.requests[number].token_ids
-    return model.served.preprocessor.decode(ids, skip_special_tokens=False)
+from muster.testing.scripted import Script, ScriptedStream, outputs
+from muster.testing.tiny_model import token_ids
 
 
 def test_a_text_is_answered(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("Guten Tag 🌍"), name="org/tiny", aliases=("tiny",))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             response = await client.responses.create(
                 model="tiny",
                 input="hi",
@@ -125,7 +73,7 @@ def test_items_become_turns(tiny: Tiny) -> None:
             },
             {"role": "user", "content": "C"},
         ]
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             await client.responses.create(model="tiny", input=items)
             said = "".join(
                 f"<|im_start|>{role}\n{text}<|im_end|>\n"
@@ -144,7 +92,7 @@ def test_items_become_turns(tiny: Tiny) -> None:
 def test_an_output_can_be_sent_back_as_input(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("one"))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             first = await client.responses.create(model="tiny", input="hi")
             items: Any = [
                 {"role": "user", "content": "hi"},
@@ -163,7 +111,7 @@ def test_a_stream_has_the_named_events_in_order(tiny: Tiny, size: int) -> None:
 
     async def test() -> None:
         model = tiny(saying(text, size=size))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             stream = await client.responses.create(model="tiny", input="hi", stream=True)
             events: list[Any] = [event async for event in stream]
             assert [event.sequence_number for event in events] == [*range(len(events))]
@@ -199,7 +147,7 @@ def test_a_stream_has_the_named_events_in_order(tiny: Tiny, size: int) -> None:
 
 def test_the_clients_own_accumulator_takes_the_stream(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("Guten Tag"))) as client:
+        async with serving_openai(tiny(saying("Guten Tag"))) as client:
             async with client.responses.stream(model="tiny", input="hi") as stream:
                 kinds = [event.type async for event in stream]
                 final = await stream.get_final_response()
@@ -211,7 +159,7 @@ def test_the_clients_own_accumulator_takes_the_stream(tiny: Tiny) -> None:
 
 def test_a_stream_ends_without_done(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("x"))) as client:
+        async with serving_openai(tiny(saying("x"))) as client:
             async with client.responses.with_streaming_response.create(
                 model="tiny", input="hi", stream=True
             ) as response:
@@ -227,7 +175,7 @@ def test_a_stream_ends_without_done(tiny: Tiny) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_reply_cut_off_is_incomplete(tiny: Tiny, stream: bool) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("abcdef"))) as client:
+        async with serving_openai(tiny(saying("abcdef"))) as client:
             made = await client.responses.create(
                 model="tiny", input="hi", max_output_tokens=3, stream=stream
             )
@@ -248,7 +196,7 @@ def test_a_reply_cut_off_is_incomplete(tiny: Tiny, stream: bool) -> None:
 def test_a_reply_without_text_has_an_empty_message(tiny: Tiny, stream: bool) -> None:
     async def test() -> None:
         script: Script = lambda _: ScriptedStream().push(*outputs([257], "stop")).end()  # noqa: E731 - a script is one
-        async with serving(tiny(script)) as client:
+        async with serving_openai(tiny(script)) as client:
             made = await client.responses.create(model="tiny", input="hi", stream=stream)
             if isinstance(made, openai.AsyncStream):
                 events: list[Any] = [event async for event in made]
@@ -277,7 +225,7 @@ def test_cached_tokens_and_logprobs_are_passed_on(tiny: Tiny) -> None:
 
     async def test() -> None:
         model = tiny(script)
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             response: Any = await client.responses.create(
                 model="tiny",
                 input="hi",
@@ -299,7 +247,7 @@ def test_cached_tokens_and_logprobs_are_passed_on(tiny: Tiny) -> None:
 
 def test_an_error_after_the_start_is_an_event_and_a_failed_response(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(failing(EngineError("out of paper"), "abc"))) as client:
+        async with serving_openai(tiny(failing(EngineError("out of paper"), "abc"))) as client:
             stream = await client.responses.create(model="tiny", input="hi", stream=True)
             events: list[Any] = [event async for event in stream]
             assert [event.type for event in events[-2:]] == ["error", "response.failed"]
@@ -324,7 +272,7 @@ def test_an_error_after_the_start_is_an_event_and_a_failed_response(tiny: Tiny) 
 )
 def test_what_is_stateful_is_refused_by_its_name(tiny: Tiny, field: str, value: Any) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("x"))) as client:
+        async with serving_openai(tiny(saying("x"))) as client:
             with pytest.raises(openai.BadRequestError, match=f"`{field}`") as caught:
                 await client.responses.create(model="tiny", input="hi", **{field: value})
             assert (caught.value.param, caught.value.code) == (field, "unsupported_parameter")
@@ -350,7 +298,7 @@ def test_what_is_stateful_is_refused_by_its_name(tiny: Tiny, field: str, value: 
 )
 def test_errors_name_this_apis_fields(tiny: Tiny, fields: dict[str, Any], param: str) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("x"))) as client:
+        async with serving_openai(tiny(saying("x"))) as client:
             with pytest.raises(openai.BadRequestError) as caught:
                 await client.responses.create(model="tiny", **fields)
             assert caught.value.param == param
@@ -361,7 +309,7 @@ def test_errors_name_this_apis_fields(tiny: Tiny, fields: dict[str, Any], param:
 def test_input_tokens_are_counted(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny(saying("x"))
-        async with serving(model) as client:
+        async with serving_openai(model) as client:
             counted = await client.responses.input_tokens.count(model="tiny", input="hi")
             response = await client.responses.create(model="tiny", input="hi")
             assert response.usage is not None
@@ -374,7 +322,7 @@ def test_input_tokens_are_counted(tiny: Tiny) -> None:
 
 def test_an_unknown_model_and_a_wrong_content_type_have_their_statuses(tiny: Tiny) -> None:
     async def test() -> None:
-        async with serving(tiny(saying("x"))) as client:
+        async with serving_openai(tiny(saying("x"))) as client:
             with pytest.raises(openai.NotFoundError, match="`tiny`"):
                 await client.responses.create(model="other", input="hi")
             with pytest.raises(openai.APIStatusError) as caught:
