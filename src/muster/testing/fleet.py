@@ -167,7 +167,13 @@ async def frontend(
     ):
         fleet = Fleet(runtime, fetcher)
         sources = LiveSources(cards=fleet.cards, events=fleet.journal.events, store=store)
-        server = Frontend(settings.http, fleet.table, sources=sources)
+        server = Frontend(
+            settings.http,
+            fleet.table,
+            guard=settings.guard,
+            admission=fleet.admission,
+            sources=sources,
+        )
         await server.start()
         watching = group.create_task(fleet.run())
         try:
