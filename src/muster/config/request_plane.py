@@ -45,6 +45,12 @@ class RequestPlaneSettings:
         unit="port",
         check=is_port,
     )
+    shared_responses: bool = setting(
+        True,
+        env="MUSTER_SHARED_RESPONSES",
+        help="Carry all responses of one worker to one caller over one connection, where both are "
+        "Muster; otherwise each has a connection of its own.",
+    )
     connect_timeout_s: float = setting(
         5.0,
         env="DYN_TCP_CONNECT_TIMEOUT",

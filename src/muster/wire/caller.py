@@ -73,6 +73,7 @@ class Caller:
         nats: RequestSender | None = None,
     ) -> None:
         self._settings = settings
+        self._shared = settings.shared_responses and settings.plane != "loopback"
         self._sweep = Sweep()
         self._home = CallHome(settings, self._sweep, listen_tls)
         self._senders: dict[type[Target], RequestSender] = {}
@@ -135,6 +136,7 @@ class Caller:
                 address=self._home.address,
                 subject=subject,
                 metadata=context.metadata,
+                shared=self._shared,
             )
         except NOT_ENCODABLE as error:
             raise InvalidArgument(f"the request's metadata cannot be encoded: {error}") from error

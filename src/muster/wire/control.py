@@ -61,13 +61,23 @@ NOT_DECODABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 """What decoding raises; the last one for what is nested too deeply."""
 
 
-class StreamInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a worker connects back to, and as what."""
+class StreamInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a worker connects back to, and as what.
+
+    ``muster`` is ours, and ignored by 1.6.1: ``{"shared": true}`` says that the caller takes many
+    responses over one connection (see ``muster.wire.tcp.chunks``).
+    """
 
     address: str
     subject: str
     context: str = ""
-    stream_type: str = "response"
+    stream_type: str = ""
+    muster: Any = None
+
+    @property
+    def shared(self) -> bool:
+        """Whether the response may come over a shared connection."""
+        return isinstance(self.muster, dict) and self.muster.get("shared") is True
 
 
 class ConnectionInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -138,6 +148,7 @@ class ItemFrame(msgspec.Struct, Generic[T], gc=False):
     complete_final: bool = False
 
 
+_SHARED = {"shared": True}
 _control_encoder = msgspec.json.Encoder()
 _control_decoder = msgspec.json.Decoder(ControlMessage)
 _info_decoder = msgspec.json.Decoder(StreamInfo)
@@ -146,10 +157,22 @@ _prologue_decoder = msgspec.json.Decoder(_Prologue)
 
 
 def encode_control(
-    *, request_id: str, codec: Codec, address: str, subject: str, metadata: dict[str, Any]
+    *,
+    request_id: str,
+    codec: Codec,
+    address: str,
+    subject: str,
+    metadata: dict[str, Any],
+    shared: bool = False,
 ) -> bytes:
     """The control header of a single request with a streamed response."""
-    info = StreamInfo(address=address, subject=subject, context=request_id, stream_type="response")
+    info = StreamInfo(
+        address=address,
+        subject=subject,
+        context=request_id,
+        stream_type="response",
+        muster=_SHARED if shared else None,
+    )
     control = {
         "id": request_id,
         "request_type": "single_in",

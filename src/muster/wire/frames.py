@@ -18,6 +18,7 @@ import struct
 from typing import NamedTuple
 
 from muster.errors import ProtocolError
+from muster.wire.unread import Unread
 
 __all__ = [
     "AckReader",
@@ -93,40 +94,13 @@ def split_two_part(payload: bytes) -> TwoPart:
     return TwoPart(payload[_PREFIX:middle], payload[middle:])
 
 
-class _Rest:
-    """Bytes of an incomplete message, and how many are needed before it is worth looking again."""
-
-    __slots__ = ("held", "need")
-
-    def __init__(self) -> None:
-        self.held = bytearray()
-        self.need = 0
-
-    def join(self, data: bytes) -> bytes | None:
-        """All unread bytes if they may hold a complete message, else ``None`` (they are kept)."""
-        if not self.held:
-            return data
-        self.held += data
-        if len(self.held) < self.need:
-            return None
-        joined = bytes(self.held)
-        self.held.clear()
-        return joined
-
-    def keep(self, data: bytes, offset: int, need: int) -> None:
-        """Keep ``data[offset:]``; it is incomplete until it has ``need`` bytes."""
-        if offset < len(data):
-            self.held += memoryview(data)[offset:]
-            self.need = need
-
-
 class TwoPartReader:
     """Reads a stream of two-part messages of at most ``limit`` bytes each."""
 
     __slots__ = ("_limit", "_rest", "error")
 
     def __init__(self, limit: int) -> None:
-        self._rest = _Rest()
+        self._rest = Unread()
         self._limit = limit
         self.error: ProtocolError | None = None
 
@@ -162,7 +136,7 @@ class RequestReader:
     __slots__ = ("_limit", "_rest", "error")
 
     def __init__(self, limit: int) -> None:
-        self._rest = _Rest()
+        self._rest = Unread()
         self._limit = limit
         self.error: ProtocolError | None = None
 
@@ -222,7 +196,7 @@ class AckReader:
     __slots__ = ("_limit", "_rest", "error")
 
     def __init__(self, limit: int) -> None:
-        self._rest = _Rest()
+        self._rest = Unread()
         self._limit = limit
         self.error: ProtocolError | None = None
 

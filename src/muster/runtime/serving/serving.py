@@ -24,7 +24,7 @@ from muster.runtime.shutdown import attempt
 from muster.tasks import TaskOwner
 from muster.wire.context import Context
 from muster.wire.dispatch import Dispatcher
-from muster.wire.tcp.responder import Dialer
+from muster.wire.tcp.dialer import Dialer
 
 __all__ = ["Service", "Serving"]
 
@@ -282,7 +282,7 @@ class Serving:
         if self._server is not None:
             await attempt("closing the request server", self._server.close)
         if self._dialer is not None:
-            self._dialer.close()
+            await attempt("closing connections to callers", self._dialer.close)
 
     def tell_closed(self) -> None:
         """Let those go on who wait for a service to end."""

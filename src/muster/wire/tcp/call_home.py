@@ -21,7 +21,9 @@ from muster.limits import connection_budget
 from muster.wire.control import ItemFrame, read_handshake
 from muster.wire.frames import TwoPart, TwoPartReader
 from muster.wire.loopback import LoopbackListener
+from muster.wire.tcp.chunks import GREETING_BYTES, MAGIC, encode_greeting
 from muster.wire.tcp.response_stream import ResponseStream
+from muster.wire.tcp.shared import SharedLink
 from muster.wire.tcp.sweep import Sweep
 from muster.wire.tcp.tls import ServerTls, is_tls_record
 
@@ -33,12 +35,19 @@ T = TypeVar("T")
 
 
 class _HomeConnection(asyncio.Protocol):
-    """A worker's connection back."""
+    """A worker's connection back, or a stream on a shared one.
 
-    __slots__ = ("_home", "_reader", "_stream", "deadline", "transport")
+    Args:
+        home: Who takes it.
+        shared: Whether it is a stream on a shared connection: its first bytes hold its handshake.
+    """
 
-    def __init__(self, home: CallHome) -> None:
+    __slots__ = ("_greeting", "_home", "_reader", "_shared", "_stream", "deadline", "transport")
+
+    def __init__(self, home: CallHome, *, shared: bool = False) -> None:
         self._home = home
+        self._shared = shared
+        self._greeting = b""
         self._reader = TwoPartReader(home.settings.max_message_bytes)
         self._stream: ResponseStream[Any] | None = None
         self.transport: asyncio.Transport
@@ -46,9 +55,15 @@ class _HomeConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._home.arrived(self)
+        if not self._shared:
+            self._home.arrived(self)
 
     def data_received(self, data: bytes) -> None:
+        if self._stream is None and not self._shared:
+            self._greeting += data
+            if self._greeting[0] == MAGIC[0]:
+                return self._greet()
+            self._greeting = b""
         messages = self._reader.feed(data)
         if self._stream is None:
             if not messages:
@@ -66,10 +81,16 @@ class _HomeConnection(asyncio.Protocol):
             self._stream.received(messages)
         return self._check_framing()
 
+    def _greet(self) -> None:
+        """Many responses will come this way: it is no connection of one any more."""
+        if len(self._greeting) >= GREETING_BYTES:
+            self._home.share(self, self._greeting)
+
     def _check_framing(self) -> None:
-        if self._reader.error is not None:
-            if self._stream is not None:
-                self._stream.fail(self._reader.error)
+        error = self._reader.error
+        if error is not None and self._stream is not None:
+            self._stream.fail(error)
+        if error is not None or (self._shared and self._stream is None):
             self.transport.close()
 
     def finish(self) -> None:
@@ -110,6 +131,7 @@ class CallHome:
         self._server: asyncio.Server | None = None
         self._streams: dict[str, ResponseStream[Any]] = {}
         self._connections: set[_HomeConnection] = set()
+        self._links: set[SharedLink] = set()
         self._prefix = _subject_prefix()
         self._numbers = count(1)
 
@@ -177,6 +199,24 @@ class CallHome:
         self._streams.pop(stream.subject, None)
         self.sweep.discard(stream)
 
+    def share(self, connection: _HomeConnection, greeting: bytes) -> None:
+        """A connection has said that it will carry many responses; ``greeting`` and what follows."""
+        self.left(connection)
+        if not greeting.startswith(encode_greeting(self._prefix)):
+            logger.warning(
+                "a shared connection for responses was refused: it is for another caller"
+            )
+            connection.transport.close()
+            return
+        link = SharedLink(
+            accept=lambda: _HomeConnection(self, shared=True), on_lost=self._links.discard
+        )
+        self._links.add(link)
+        link.connection_made(connection.transport)
+        connection.transport.set_protocol(link)
+        if len(greeting) > GREETING_BYTES:
+            link.data_received(greeting[GREETING_BYTES:])
+
     def arrived(self, connection: _HomeConnection) -> None:
         """Somebody has connected, and has a while to say for which stream."""
         self._connections.add(connection)
@@ -196,6 +236,8 @@ class CallHome:
             self._loopback.close()
         for stream in [*self._streams.values()]:
             stream.fail(Disconnected("this process is shutting down"))
+        for link in [*self._links]:
+            link.abort()
         for connection in [*self._connections]:
             connection.transport.abort()
 

@@ -7,15 +7,15 @@ order of requests. Frames of one wake-up of the loop leave in one write.
 from __future__ import annotations
 
 import asyncio
-import contextvars
-import copy
 from collections import deque
+from functools import partial
 from typing import Any, cast
 
 from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, ConnectionTimeout, Disconnected, MusterError
 from muster.tasks import TaskOwner
 from muster.wire.frames import AckReader
+from muster.wire.tcp.attempt import SharedAttempt
 from muster.wire.tcp.response_stream import ResponseStream
 from muster.wire.tcp.tls import CERTIFICATE_WANTED, TLS_WANTED, ClientTls, is_tls_record
 
@@ -101,9 +101,9 @@ class _Host:
 
     __slots__ = ("connections", "opening")
 
-    def __init__(self) -> None:
+    def __init__(self, tasks: TaskOwner, name: str) -> None:
         self.connections: list[_RequestConnection] = []
-        self.opening: asyncio.Task[_RequestConnection | MusterError] | None = None
+        self.opening: SharedAttempt[_RequestConnection] = SharedAttempt(tasks, name)
 
 
 class ConnectionPool:
@@ -145,24 +145,11 @@ class ConnectionPool:
         """
         if self._closed:
             raise Disconnected("this process is shutting down")
-        host = self._hosts.setdefault(address, _Host())
+        host = self._hosts.get(address)
+        if host is None:
+            host = self._hosts[address] = _Host(self._tasks, f"{address}")
         host.connections = [c for c in host.connections if not c.closed]
-        if host.opening is None:
-            # A connection outlives the request it was opened for: its log lines are not that request's.
-            host.opening = self._tasks.launch(
-                self._open(address, host), name=f"{address}", context=contextvars.Context()
-            )
-        opening = host.opening
-        try:
-            opened = await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            if opening.cancelled():
-                raise Disconnected("this process is shutting down") from None
-            raise
-        if isinstance(opened, MusterError):
-            # A fresh exception for each caller: a shared one would collect their tracebacks.
-            raise copy.copy(opened)
-        return opened
+        return await host.opening.join(partial(self._open, address, host))
 
     async def _open(
         self, address: tuple[str, int], host: _Host
@@ -186,8 +173,6 @@ class ConnectionPool:
         except (OSError, ValueError, OverflowError) as error:
             reason = str(error) or type(error).__name__
             return CannotConnect(f"cannot connect{how} to {peer}: {reason}")
-        finally:
-            host.opening = None
         host.connections.append(connection)
         return connection
 

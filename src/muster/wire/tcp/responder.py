@@ -6,20 +6,18 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Callable
-from functools import partial
 from typing import Any, cast
 
 from muster.config.settings import RequestPlaneSettings
-from muster.errors import CannotConnect, ConnectionTimeout
 from muster.wire.context import Context
-from muster.wire.control import KILL, STOP, ItemEncoder, StreamInfo, encode_handshake
+from muster.wire.control import KILL, STOP, ItemEncoder
 from muster.wire.errors import WireError
 from muster.wire.frames import TwoPartReader
-from muster.wire.loopback import connect_loopback, is_loopback
+from muster.wire.tcp.shared import SharedEnd
 from muster.wire.tcp.sweep import Sweep
-from muster.wire.tcp.tls import ClientTls, is_tls_record
+from muster.wire.tcp.tls import is_tls_record
 
-__all__ = ["Dialer", "Responder"]
+__all__ = ["Responder"]
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +45,7 @@ class Responder(asyncio.Protocol):
         "_loop",
         "_out",
         "_reader",
+        "_soon",
         "_sweep",
         "_transport",
         "deadline",
@@ -63,6 +62,7 @@ class Responder(asyncio.Protocol):
         self._limits = limits
         self._sweep = sweep
         self._loop = asyncio.get_running_loop()
+        self._soon: Callable[[Callable[[], None]], object] = self._loop.call_soon
         self._reader = TwoPartReader(4096)
         self._out: list[bytes] = []
         self._transport: asyncio.Transport | None = None
@@ -78,14 +78,14 @@ class Responder(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         """Queue bytes for this wake-up's write; dropped once the connection is gone."""
         if not self._out:
-            self._loop.call_soon(self._flush)
+            self._soon(self._flush)
         self._out.append(data)
 
     def item(self, value: Any) -> None:
         """Send a value the handler yielded. Raises ``Unknown`` if it has no encoding."""
         data = self._encoder.item(value)
         if not self._out:
-            self._loop.call_soon(self._flush)
+            self._soon(self._flush)
         self._out.append(data)
 
     def failure(self, error: WireError) -> None:
@@ -125,6 +125,8 @@ class Responder(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        if isinstance(transport, SharedEnd):
+            self._soon = transport.before_writing
 
     def data_received(self, data: bytes) -> None:
         for message in self._reader.feed(data):
@@ -165,57 +167,3 @@ class Responder(asyncio.Protocol):
     def _wake(self) -> None:
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
-
-
-class Dialer:
-    """Connects back to callers; one a process.
-
-    Args:
-        limits: Deadlines.
-        tls: How callers that listen with TLS are checked; ``None`` for plain connections.
-    """
-
-    def __init__(self, limits: RequestPlaneSettings, tls: ClientTls | None = None) -> None:
-        self._limits = limits
-        self._tls = tls
-        self._how = "" if tls is None else " with TLS"
-        self._sweep = Sweep()
-
-    async def connect_back(
-        self, info: StreamInfo, context: Context, encoder: ItemEncoder
-    ) -> Responder:
-        """Connect to the caller and say for which response.
-
-        Raises:
-            CannotConnect: The caller's address is wrong, nobody listens there, or it is not who it
-                should be.
-            ConnectionTimeout: No answer within the limit.
-        """
-        limit = self._limits.connect_timeout_s
-        make = partial(Responder, context, encoder, self._limits, self._sweep)
-        try:
-            async with asyncio.timeout(limit):
-                responder = await self._connect(info.address, make)
-        except TimeoutError as error:
-            message = f"{info.address} did not answer{self._how} within {limit:g} s"
-            raise ConnectionTimeout(message) from error
-        except (OSError, ValueError, OverflowError) as error:
-            reason = str(error) or type(error).__name__
-            message = f"cannot connect back{self._how} to {info.address!r}: {reason}"
-            raise CannotConnect(message) from error
-        responder.write(encode_handshake(info.subject))
-        return responder
-
-    async def _connect(self, address: str, make: Callable[[], Responder]) -> Responder:
-        if is_loopback(address):
-            return connect_loopback(address, make)
-        host, _, port = address.rpartition(":")
-        host = host.removeprefix("[").removesuffix("]")
-        loop = asyncio.get_running_loop()
-        tls = {} if self._tls is None else self._tls.options(host)
-        _, responder = await loop.create_connection(make, host, int(port), **tls)
-        return responder
-
-    def close(self) -> None:
-        """Stop looking after deadlines."""
-        self._sweep.close()
