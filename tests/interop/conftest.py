@@ -9,6 +9,8 @@ import pytest
 
 from muster.testing.site import Site
 
+pytest.register_assert_rewrite("tests.clients.core")
+
 SHARED = Path(__file__).resolve().parents[2].parent / "shared"
 
 

@@ -61,7 +61,7 @@ class Deployment:
 
     Args:
         url: Without a path.
-        engine: What answers ``model``: ``mock`` or ``echo``.
+        engine: What answers ``model``, as tests call it: ``mock``, ``echo`` or a peer's.
         model: Its name.
     """
 
