@@ -10,10 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.clients.core import CoreSuite
 
 from muster.testing.deployment import Deployment
 from muster.testing.site import Site
-from tests.clients.core import CoreSuite
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]
 
