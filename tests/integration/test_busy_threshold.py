@@ -35,7 +35,7 @@ def exchange(model: ScriptedModel, *bodies: str | None) -> list[tuple[int, Any]]
 
     async def test() -> list[tuple[int, Any]]:
         admission = Admission(GuardSettings())
-        send = admission.around("tiny", model.served.generate, lambda: Capacity(instances=1))
+        send = admission.around("tiny", model.served.generate, lambda: {1: Capacity()})
         model.served = dataclasses.replace(model.served, generate=send)
         async with (
             running_frontend(model, admission=admission) as frontend,
@@ -57,15 +57,19 @@ def settings(model: str, *values: float | None) -> dict[str, Any]:
     return {"model": model, **dict(zip(NAMES, values, strict=True))}
 
 
-def test_what_is_set_is_echoed_and_null_unsets_nothing(model: ScriptedModel) -> None:
+def test_what_is_set_is_echoed_and_null_unsets_one(model: ScriptedModel) -> None:
     first = {"model": "tiny", NAMES[0]: 0.5, NAMES[1]: 1000}
     then = {"model": "tiny", NAMES[0]: None, NAMES[2]: 0.8}
-    assert exchange(model, None, *map(json.dumps, (first, then)), '{"model":"tiny"}', None) == [
+    last = {"model": "tiny", NAMES[1]: None, NAMES[2]: None}
+    bodies = (None, json.dumps(first), json.dumps(then), '{"model":"tiny"}', None)
+    assert exchange(model, *bodies, json.dumps(last), None) == [
         (200, {"thresholds": []}),
         (200, settings("tiny", 0.5, 1000, None)),
-        (200, settings("tiny", 0.5, 1000, 0.8)),
-        (200, settings("tiny", 0.5, 1000, 0.8)),
-        (200, {"thresholds": [settings("tiny", 0.5, 1000, 0.8)]}),
+        (200, settings("tiny", None, 1000, 0.8)),
+        (200, settings("tiny", None, 1000, 0.8)),
+        (200, {"thresholds": [settings("tiny", None, 1000, 0.8)]}),
+        (200, settings("tiny", None, None, None)),
+        (200, {"thresholds": []}),
     ]
 
 
@@ -107,7 +111,7 @@ def test_a_question_about_a_model_nobody_knows_has_an_answer(model: ScriptedMode
 def test_a_request_to_a_busy_model_gets_dynamos_529(model: ScriptedModel) -> None:
     async def test() -> tuple[int, Any, str | None]:
         admission = Admission(GuardSettings(active_prefill_tokens=0))
-        send = admission.around("tiny", model.served.generate, lambda: Capacity(instances=1))
+        send = admission.around("tiny", model.served.generate, lambda: {1: Capacity()})
         model.served = dataclasses.replace(model.served, generate=send)
         chat = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]}
         async with (

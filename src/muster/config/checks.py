@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-__all__ = ["MIB", "at_least", "is_port", "one_of", "paths", "words"]
+__all__ = ["MIB", "at_least", "between", "is_port", "one_of", "paths", "words"]
 
 MIB = 1 << 20
 
@@ -16,6 +16,16 @@ def at_least(low: float) -> Any:
 
     def check(value: Any) -> str | None:
         return None if value is None or value >= low else f"must be at least {low:g}"
+
+    return check
+
+
+def between(low: float, high: float) -> Any:
+    """Check that a number, if there is one, is neither below ``low`` nor above ``high``."""
+
+    def check(value: Any) -> str | None:
+        inside = value is None or low <= value <= high
+        return None if inside else f"must be between {low:.12g} and {high:.12g}"
 
     return check
 

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from muster.config.checks import at_least, is_port, one_of, words
+from muster.config.checks import at_least, between, is_port, one_of, words
 from muster.config.setting import setting
 
 __all__ = ["HttpSettings"]
@@ -56,6 +56,22 @@ class HttpSettings:
         "least-loaded, device-aware-weighted, or direct (the request names it in the header "
         "x-dynamo-worker-instance-id). Dynamo's other spellings of these are taken, too.",
         check=_is_router_mode,
+    )
+    session_affinity_ttl_s: int | None = setting(
+        None,
+        env="DYN_ROUTER_SESSION_AFFINITY_TTL_SECS",
+        help="How long after its last request a session (x-session-id) is remembered with the "
+        "instance that had it. If not set, nothing is remembered: a session's name alone says which "
+        "instance it goes to, at every frontend the same.",
+        unit="s",
+        check=between(1, 31_536_000),
+    )
+    session_affinity_mode: str = setting(
+        "hard",
+        env="DYN_ROUTER_SESSION_AFFINITY_MODE",
+        help="For sessions that are remembered: hard refuses a request whose instance is full, soft "
+        "sends it elsewhere.",
+        check=one_of("hard", "soft"),
     )
     migration_limit: int = setting(
         3,

@@ -2,10 +2,15 @@
 
 Rendezvous hashing: every instance has a score for the session, and the highest is its home. When an
 instance comes or goes, only the sessions that gain or lose it as their home move.
+
+Where sessions are remembered (``Bindings``), one that had to go elsewhere stays there, and one that
+is under way stays when an instance comes that would have been its home. Each frontend remembers for
+itself.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Collection, Mapping
 from hashlib import blake2b
 
@@ -13,7 +18,7 @@ import msgspec
 
 from muster.llm.protocol import EngineRequest
 
-__all__ = ["SESSION_HEADERS", "home_of", "in_session", "named_session", "session_of"]
+__all__ = ["SESSION_HEADERS", "Bindings", "home_of", "in_session", "named_session", "session_of"]
 
 SESSION_HEADERS = (b"x-session-id", b"x-dynamo-session-id")
 """Headers by which a client names its session; Dynamo's."""
@@ -39,6 +44,38 @@ def home_of(session: str, model: str, instance_ids: Collection[int]) -> int | No
         return blake2b(data, key=key, digest_size=8).digest(), instance_id
 
     return max(instance_ids, key=score)
+
+
+class Bindings:
+    """Which instance had each session last. The time is passed in.
+
+    Args:
+        ttl_s: How long a session is remembered after its last request.
+        most: How many are remembered; then the one that has been idle longest is forgotten.
+    """
+
+    __slots__ = ("_bound", "_most", "_ttl_s")
+
+    def __init__(self, ttl_s: float, *, most: int = 100_000) -> None:
+        self._ttl_s = ttl_s
+        self._most = most
+        self._bound: OrderedDict[str, tuple[int, float]] = OrderedDict()  # longest idle first
+
+    def __len__(self) -> int:
+        return len(self._bound)
+
+    def find(self, session: str, now: float) -> int | None:
+        """Its instance; ``None`` if it is not remembered."""
+        instance_id, used = self._bound.get(session, (None, 0.0))
+        return None if now - used > self._ttl_s else instance_id
+
+    def bind(self, session: str, instance_id: int, now: float) -> None:
+        """The session's request went to this instance."""
+        bound = self._bound
+        bound[session] = (instance_id, now)
+        bound.move_to_end(session)
+        while len(bound) > self._most or now - next(iter(bound.values()))[1] > self._ttl_s:
+            bound.popitem(last=False)
 
 
 def named_session(headers: Mapping[bytes, bytes]) -> str:

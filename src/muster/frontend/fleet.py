@@ -27,20 +27,21 @@ from muster.frontend.build_notes import BuildNotes, OnModelProgress
 from muster.frontend.explain import explain
 from muster.frontend.file_table import FileTable
 from muster.frontend.guard.admission import Admission
+from muster.frontend.group_route import GroupRoute
 from muster.frontend.guard.busy import Capacity
 from muster.frontend.journal import FleetJournal
 from muster.frontend.lease_keeper import LeaseKeeper
-from muster.frontend.migration import MigrationLimits
 from muster.frontend.migration_metrics import MigrationMetrics
 from muster.frontend.model_build import BuiltModel, build_model
-from muster.frontend.model_route import GroupRoute, card_mode
 from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.registry_reading import RegistryReading
 from muster.frontend.replicas import replicas_of
 from muster.frontend.report import FileReport, FleetReport
-from muster.frontend.served_model import Generate, ServedModel
+from muster.frontend.route_policy import RoutePolicy
+from muster.frontend.served_model import Generate, ModelLimits, ServedModel
 from muster.frontend.variants import Variants
 from muster.log import facts
+from muster.model.card import ModelDeploymentCard
 from muster.model.catalog.catalog import Catalog
 from muster.model.catalog.decision import Build, Decision, Drop, Members, Refuse
 from muster.model.catalog.group import GroupKey
@@ -51,7 +52,7 @@ from muster.model.catalog.status import ModelStatus as CardStatus
 from muster.model.fetch.card_fetcher import CardFetcher
 from muster.model.fetch.replica import Replica
 from muster.model.model_type import ModelType
-from muster.runtime import Client, DistributedRuntime, RouterMode
+from muster.runtime import Client, DistributedRuntime
 from muster.tasks import TaskOwner
 
 __all__ = ["Fleet"]
@@ -90,10 +91,9 @@ class Fleet:
         self._runtime = runtime
         self._fetcher = fetcher
         self._clock = clock
-        self._mode = RouterMode.parse(http.router_mode)
+        self._routing = RoutePolicy.of(http)
         self._on_progress = on_progress
         self._policy = CohortPolicy.parse(http.cohort_policy, http.pins)
-        self._limits = MigrationLimits.of(http)
         self._catalog = Catalog(
             retry_max_s=runtime.settings.fetch.retry_max_s,
             policy=self._policy,
@@ -231,7 +231,7 @@ class Fleet:
         digests = [file.checksum for file, _ in build.members[0].card.iter_metadata_files()]
         try:
             await self._leases.use((build.group, build.mdcsum), digests)
-            client = await self._runtime.client_of(build.group.endpoint_id, self._mode)
+            client = await self._runtime.client_of(build.group.endpoint_id, self._routing.mode)
             replicas = await self._find_replicas(build, client)
             built = await build_model(replicas, self._fetcher, notes)
             self.table.check(build.group.model)
@@ -255,11 +255,16 @@ class Fleet:
         if decisions:
             self._builds.pop(build.group, None)
             lora = built.card.lora
-            mode = card_mode(built.card.router_config, self._mode)
-            route = GroupRoute(client, lora.name if lora is not None else None, mode=mode)
+            policy = self._routing.for_card(built.card)
+            route = GroupRoute(
+                client,
+                lora.name if lora is not None else None,
+                mode=policy.mode,
+                capacity=_capacity(built.card),
+            )
             self._groups[build.group] = route
             self._carry_out(decisions)
-            self._serve(build, built, route)
+            self._serve(build, built, route, policy)
 
     async def _find_replicas(self, build: Build, client: Client) -> list[Replica]:
         """The build's members, with where their instances are; waits a little if none is known."""
@@ -286,28 +291,27 @@ class Fleet:
         self._observe([build.group])
         self._wake.set()
 
-    def _serve(self, build: Build, built: BuiltModel, route: GroupRoute) -> None:
+    def _serve(
+        self, build: Build, built: BuiltModel, route: GroupRoute, policy: RoutePolicy
+    ) -> None:
         name, card, preprocessor = build.group.model, built.card, built.preprocessor
         known = self.table.find(name)
         created = known.created if known is not None else int(self._clock.wall())
 
-        def capacity() -> Capacity:
-            config = card.runtime_config
-            return Capacity(
-                instances=sum(
-                    len(each.members) for key, each in self._groups.items() if key.model == name
-                ),
-                block_size=card.kv_cache_block_size,
-                blocks=config.total_kv_blocks or 0,
-                batched_tokens=config.max_num_batched_tokens or 0,
-            )
+        def capacities() -> dict[int, Capacity]:
+            return {
+                instance_id: group.capacity
+                for key, group in self._groups.items()
+                if key.model == name
+                for instance_id in group.members
+            }
 
         def served(generate: Generate) -> ServedModel:
             return ServedModel(
                 name=name,
                 created=created,
                 preprocessor=preprocessor,
-                generate=self.admission.around(name, generate, capacity),
+                generate=self.admission.around(name, generate, capacities, policy.thresholds),
                 context_length=card.context_length,
                 aliases=card.aliases,
                 chat=bool(card.model_type & ModelType.Chat) and preprocessor.serves_chat,
@@ -317,11 +321,15 @@ class Fleet:
                 reasoning_parser=card.runtime_config.reasoning_parser,
                 lora=card.lora is not None,
                 endpoint=str(build.group.endpoint_id),
+                limits=_limits(card, policy),
             )
 
-        variants = self._variants.setdefault(name, Variants(self._limits, self.migrations))
+        variants = self._variants.get(name)
+        if variants is None:
+            busy = self.admission.busy(name)
+            variants = self._variants[name] = Variants(self.migrations, busy)
         variants.drop(build.group)  # a challenger takes the place of the card that served
-        variants.put(build.group, route, build.mdcsum, served)
+        variants.put(build.group, route, build.mdcsum, policy, served)
         self.table.add(variants.entry)
         logger.info(
             "model listed",
@@ -387,7 +395,10 @@ class Fleet:
 
     def _exclusions(self, group: GroupKey) -> Mapping[int, str]:
         route = self._groups.get(group)
-        return route.exclusions() if route is not None else {}
+        if route is None:
+            return {}
+        busy = self.admission.busy(group.model)() & route.members
+        return dict.fromkeys(busy, "it is busy: beyond a threshold") | route.exclusions()
 
     def refusals(self) -> list[ModelStatus]:
         """Cards and records that are not served though others of their name may be, and why."""
@@ -403,3 +414,24 @@ class Fleet:
     async def close(self) -> None:
         """Call off running builds."""
         await self._tasks.close()
+
+
+
+def _capacity(card: ModelDeploymentCard) -> Capacity:
+    config = card.runtime_config
+    return Capacity(
+        block_size=card.kv_cache_block_size,
+        blocks=config.total_kv_blocks or 0,
+        batched_tokens=config.max_num_batched_tokens or 0,
+    )
+
+
+def _limits(card: ModelDeploymentCard, policy: RoutePolicy) -> ModelLimits:
+    config = card.runtime_config
+    return ModelLimits(
+        kv_block_size=card.kv_cache_block_size,
+        kv_blocks=config.total_kv_blocks,
+        num_seqs=config.max_num_seqs,
+        batched_tokens=config.max_num_batched_tokens,
+        migrations=policy.limits.before_first,
+    )

@@ -64,6 +64,16 @@ class MigrationLimits(msgspec.Struct, frozen=True, kw_only=True):
             max_seq_len=settings.migration_max_seq_len,
         )
 
+    def capped(self, most: int) -> MigrationLimits:
+        """These, and no more than ``most`` moves before the first token or after it; 0 is no cap."""
+        if not most:
+            return self
+        return msgspec.structs.replace(
+            self,
+            before_first=min(self.before_first, most),
+            after_first=min(self.after_first, most),
+        )
+
 
 def obstacle(request: EngineRequest) -> str:
     """Why a request cannot be continued once it has tokens; empty if it can."""

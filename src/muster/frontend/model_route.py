@@ -4,144 +4,63 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from itertools import count
 
-import msgspec
-
-from muster.errors import InvalidArgument, MusterError, WorkerUnavailable
-from muster.frontend.affinity import home_of, session_of
+from muster.errors import MusterError, Overloaded, WorkerUnavailable
+from muster.frontend.affinity import Bindings, home_of, session_of
+from muster.frontend.group_route import GroupRoute, named_instance
 from muster.frontend.journey import Journey, Leg
-from muster.frontend.migration import MigrationLimits, Progress
+from muster.frontend.migration import Progress
 from muster.frontend.migration_metrics import MigrationMetrics
 from muster.frontend.moving_stream import MovingStream
+from muster.frontend.route_policy import RoutePolicy
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.log import facts
 from muster.model.catalog.group import GroupKey
-from muster.model.router_config import RouterConfig
-from muster.runtime import Client, Context, RouterMode
+from muster.runtime import Context
 from muster.runtime.calling.client import TRY_ELSEWHERE
 from muster.runtime.calling.response import Response
-from muster.wire.control import FrameDecoder
 
-__all__ = [
-    "INSTANCE_HEADER",
-    "INSTANCE_KEY",
-    "GroupRoute",
-    "ModelRoute",
-    "card_mode",
-    "named_instance",
-]
+__all__ = ["ModelRoute"]
 
 logger = logging.getLogger(__name__)
 
-_OUTPUTS: FrameDecoder[EngineOutput] = FrameDecoder(EngineOutput)
 
-
-INSTANCE_HEADER = "x-dynamo-worker-instance-id"
-"""Header by which a client names the instance; Dynamo's."""
-INSTANCE_KEY = "backend_instance_id"
-"""The same in a request's routing."""
-
-
-def named_instance(request: EngineRequest) -> int | None:
-    """The instance a request wants, if it names one."""
-    return request.routing.get(INSTANCE_KEY) if request.routing else None
-
-
-class GroupRoute:
-    """One group's way: a client of its endpoint, and which instances are the group's.
-
-    Args:
-        client: A client of the group's endpoint.
-        lora_name: For a LoRA adapter's group: its name, which the engine is told.
-        mode: The client's router mode.
-    """
-
-    __slots__ = ("_client", "_lora_name", "_mode", "members")
-
-    def __init__(
-        self,
-        client: Client,
-        lora_name: str | None,
-        *,
-        mode: RouterMode = RouterMode.ROUND_ROBIN,
-    ) -> None:
-        self._client = client
-        self._lora_name = lora_name
-        self._mode = mode
-        self.members: frozenset[int] = frozenset()
-
-    def free(self) -> tuple[int, ...]:
-        """The members that may get a request now."""
-        return self._client.free(self.members)
-
-    def exclusions(self) -> dict[int, str]:
-        """Why each instance that gets no requests now does not, by id."""
-        return self._client.exclusions()
-
-    async def open(
-        self,
-        request: EngineRequest,
-        context: Context,
-        *,
-        among: frozenset[int],
-        moves: int | None = None,
-    ) -> Response[EngineOutput]:
-        """Send a request to one of the members; in router mode ``direct`` to the one it names.
-
-        Args:
-            request: The request.
-            context: Its id and metadata.
-            among: The members to choose among.
-            moves: How often it may move from one to another before its first item.
-
-        Raises:
-            InvalidArgument: It names no instance in that mode, or one in another mode.
-            MusterError: See ``Client.open``.
-        """
-        named = named_instance(request)
-        if (self._mode is RouterMode.DIRECT) != (named is not None):
-            raise InvalidArgument(
-                "the request names no instance, and the router mode is direct"
-                if named is None
-                else f"the request names an instance, but the router mode is {self._mode}",
-                hint=f"the header {INSTANCE_HEADER} goes with the router mode direct",
-            )
-        if self._lora_name is not None:
-            routing = {**(request.routing or {}), "lora_name": self._lora_name}
-            request = msgspec.structs.replace(request, routing=routing)
-        mode = self._mode
-        if named is not None:
-            if named not in self.members:
-                raise WorkerUnavailable(f"instance {named} does not serve {request.model!r}")
-            mode, among = RouterMode.ROUND_ROBIN, self.members & {named}
-        return await self._client.open(
-            request, _OUTPUTS, context=context, mode=mode, among=among, moves=moves
-        )
+def _nobody() -> frozenset[int]:
+    return frozenset()
 
 
 class ModelRoute:
     """All groups of one model: the same model served in several namespaces or at several endpoints.
 
     They share the requests in proportion to their instances that can take one. If a group's cannot
-    be reached, or all are full, the others are tried. Requests of one session go to one instance as
-    long as that can take them. A request whose instance is lost goes on at another one.
+    be reached, or all are full, the others are tried; instances that are busy only where no other
+    is left. Requests of one session go to one instance as long as that can take them. A request
+    whose instance is lost goes on at another one.
 
     Args:
-        limits: How often requests may move.
+        policy: How requests are routed.
         metrics: Where moves are counted.
+        busy: Gives the instances that are busy.
     """
 
-    __slots__ = ("_groups", "_limits", "_metrics", "_requests")
+    __slots__ = ("_bindings", "_busy", "_groups", "_metrics", "_policy", "_requests")
 
     def __init__(
-        self, limits: MigrationLimits | None = None, metrics: MigrationMetrics | None = None
+        self,
+        policy: RoutePolicy | None = None,
+        metrics: MigrationMetrics | None = None,
+        busy: Callable[[], frozenset[int]] = _nobody,
     ) -> None:
-        self._limits = limits or MigrationLimits()
+        self._policy = policy or RoutePolicy()
         self._metrics = metrics or MigrationMetrics()
+        self._busy = busy
         self._groups: dict[GroupKey, GroupRoute] = {}
         self._requests = count()
+        ttl_s = self._policy.affinity.ttl_s
+        self._bindings = Bindings(ttl_s) if ttl_s is not None else None
 
     def __len__(self) -> int:
         return len(self._groups)
@@ -155,20 +74,29 @@ class ModelRoute:
         self._groups.pop(key, None)
 
     def free(self) -> set[int]:
-        """The instances that may get a request now."""
-        return {instance_id for group in self._groups.values() for instance_id in group.free()}
+        """The instances that may get a request now; those that are busy only if all are."""
+        free = {instance_id for group in self._groups.values() for instance_id in group.free()}
+        return free - self._busy() or free
 
     def free_count(self) -> int:
         """How many instances may get a request now."""
-        return sum(len(group.free()) for group in self._groups.values())
+        return len(self.free()) if self._busy() else sum(map(len, self._free_by_group()))
+
+    def bound(self, session: str) -> int | None:
+        """The instance that a session is remembered with; ``None`` if it is not, or that has gone."""
+        if self._bindings is None:
+            return None
+        found = self._bindings.find(session, asyncio.get_running_loop().time())
+        return found if any(found in group.members for group in self._groups.values()) else None
 
     async def generate(self, request: EngineRequest, *, context: Context) -> MovingStream:
         """Send a request; see ``muster.frontend.served_model.Generate``."""
         journey = Journey(request.mdc_sum or "")
-        progress = Progress(request, self._limits)
+        progress = Progress(request, self._policy.limits)
         reopen = partial(self._open, context=context, journey=journey)
         response = await reopen(request, lost=frozenset(), moves=progress.moves_left)
         journey.taken_at = asyncio.get_running_loop().time()
+        journey.instance_id = response.instance_id
         return MovingStream(response, progress, reopen, self._metrics, journey)
 
     async def _open(
@@ -182,39 +110,80 @@ class ModelRoute:
     ) -> Response[EngineOutput]:
         """Send a request to somebody who has not lost it; to its session's instance, if it can."""
         named, session = named_instance(request), session_of(request)
-        groups = self._in_order()
+        if named is not None or not session:
+            return await self._open_anywhere(request, context, lost, moves, None)
+        bound = self.bound(session)
+        chosen = self._of_session(session, request.model, bound, lost, journey)
+        if self._is_held(chosen, bound) and chosen in self._busy():
+            raise Overloaded(f"The instance of this session, {chosen:x}, is busy")
+        failure: MusterError | None = None
+        response: Response[EngineOutput] | None = None
+        for group in [each for each in self._groups.values() if chosen in each.members][:1]:
+            only = group.members & {chosen}
+            try:
+                response = await group.open(request, context, among=only, moves=0)
+            except TRY_ELSEWHERE as error:
+                if self._is_held(chosen, bound) and isinstance(error, Overloaded):
+                    raise
+                failure = error
+                lost |= only
+                journey.session = "away"
+                journey.lost.append(Leg(f"{chosen:x}", error.code))
+        if response is None:
+            response = await self._open_anywhere(request, context, lost, moves, failure)
+        if self._bindings is not None and response.instance_id is not None:
+            now = asyncio.get_running_loop().time()
+            self._bindings.bind(session, response.instance_id, now)
+        return response
+
+    async def _open_anywhere(
+        self,
+        request: EngineRequest,
+        context: Context,
+        lost: frozenset[int],
+        moves: int,
+        failure: MusterError | None,
+    ) -> Response[EngineOutput]:
+        """Send a request to whoever's turn it is, or to the instance it names.
+
+        Args:
+            request: The request.
+            context: Its id and metadata.
+            lost: Who must not get it.
+            moves: How often it may move before its first item.
+            failure: What is raised if nobody takes it; by default what the first one says.
+        """
+        named, busy = named_instance(request), self._busy()
+        groups = self._in_order(busy)
         if named is not None:
             groups = [group for group in groups if named in group.members] or groups[:1]
-        failure: MusterError | None = None
-        if session and named is None:
-            chosen = self._of_session(session, request.model, lost, journey)
-            for group in [each for each in groups if chosen in each.members][:1]:
-                only = group.members & {chosen}
+            busy = frozenset()
+        for avoided in (lost | busy, lost) if busy else (lost,):
+            for group in groups:
+                among = group.members - avoided if avoided else group.members
+                if avoided and not among:
+                    continue
                 try:
-                    return await group.open(request, context, among=only, moves=0)
+                    return await group.open(request, context, among=among, moves=moves)
                 except TRY_ELSEWHERE as error:
-                    failure = error
-                    lost |= only
-                    journey.session = "away"
-                    journey.lost.append(Leg(f"{chosen:x}", error.code))
-        for group in groups:
-            among = group.members - lost if lost else group.members
-            if lost and not among:
-                continue
-            try:
-                return await group.open(request, context, among=among, moves=moves)
-            except TRY_ELSEWHERE as error:
-                failure = failure or error
+                    failure = failure or error
         raise failure or WorkerUnavailable(f"nobody else serves {request.model!r} now")
 
+    def _is_held(self, chosen: int | None, bound: int | None) -> bool:
+        """Whether the chosen instance is the only one the session may go to."""
+        return bound is not None and chosen == bound and self._policy.affinity.hard
+
     def _of_session(
-        self, session: str, model: str, lost: frozenset[int], journey: Journey
+        self, session: str, model: str, bound: int | None, lost: frozenset[int], journey: Journey
     ) -> int | None:
         """The instance for a session's request: its home, or the next to it if that cannot."""
         members = {each for group in self._groups.values() for each in group.members}
         free = self.free()
-        home = home_of(session, model, members)
-        chosen = home if home in free and home not in lost else home_of(session, model, free - lost)
+        home = home_of(session, model, members) if bound is None else bound
+        if home not in lost and (home in free or self._is_held(home, bound)):
+            journey.session = "home"
+            return home
+        chosen = home_of(session, model, free - lost)
         journey.session = "home" if chosen == home else "away"
         if chosen != home and home is not None:
             logger.info(
@@ -223,12 +192,19 @@ class ModelRoute:
             )
         return chosen
 
-    def _in_order(self) -> list[GroupRoute]:
+    def _free_by_group(self, busy: frozenset[int] = frozenset()) -> list[tuple[int, ...]]:
+        """Of each group, the instances that may get a request now and are not busy."""
+        groups = self._groups.values()
+        if not busy:
+            return [group.free() for group in groups]
+        return [tuple(each for each in group.free() if each not in busy) for group in groups]
+
+    def _in_order(self, busy: frozenset[int]) -> list[GroupRoute]:
         """The groups, beginning with the one whose turn it is."""
         groups = list(self._groups.values())
         if len(groups) < 2:
             return groups
-        weights = [len(group.free()) for group in groups]
+        weights = [len(free) for free in self._free_by_group(busy)]
         total = sum(weights)
         turn = next(self._requests) % total if total else 0
         for index, weight in enumerate(weights):
@@ -236,21 +212,3 @@ class ModelRoute:
             if turn < 0:
                 return [*groups[index:], *groups[:index]]
         return groups
-
-
-def card_mode(config: RouterConfig | None, default: RouterMode) -> RouterMode:
-    """The router mode for the workers of a card: the card's own, if it has one we know.
-
-    As in Dynamo 1.6.1, what a card says replaces what the frontend was told.
-    """
-    if config is None:
-        return default
-    try:
-        return RouterMode.parse(config.router_mode)
-    except MusterError as error:
-        logger.warning(
-            "a card's router mode is not supported: %s",
-            error.message,
-            extra=facts(wanted=str(config.router_mode), used=str(default)),
-        )
-        return default

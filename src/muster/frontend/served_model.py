@@ -11,7 +11,7 @@ from muster.llm.preprocessor import Preprocessor
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.runtime import Context
 
-__all__ = ["Generate", "ServedModel"]
+__all__ = ["Generate", "ModelLimits", "ServedModel"]
 
 
 class Generate(Protocol):
@@ -32,6 +32,25 @@ class Generate(Protocol):
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class ModelLimits:
+    """What a model's card says of each of its workers, for metrics; ``None`` if it does not say.
+
+    Attributes:
+        kv_block_size: Tokens of a block of the KV cache; 0 if there is none.
+        kv_blocks: Blocks of the cache.
+        num_seqs: Most sequences at a time.
+        batched_tokens: Most tokens computed in a step.
+        migrations: How often a request may move before its first token, here.
+    """
+
+    kv_block_size: int = 0
+    kv_blocks: int | None = None
+    num_seqs: int | None = None
+    batched_tokens: int | None = None
+    migrations: int = 0
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class ServedModel:
     """One entry of the model table.
 
@@ -48,6 +67,7 @@ class ServedModel:
         tool_call_parser: How it writes tool calls, by its card.
         reasoning_parser: How it marks reasoning, by its card.
         lora: Whether it is a LoRA adapter.
+        limits: What its workers can hold, and how often its requests may move.
         endpoint: Where it is served, for telling an adapter's base; empty if that is not known.
         pick: Where several cards have this name: gives the one whose turn it is, or that a
             session of this name belongs to.
@@ -66,4 +86,5 @@ class ServedModel:
     reasoning_parser: str | None = None
     lora: bool = False
     endpoint: str = ""
+    limits: ModelLimits = ModelLimits()
     pick: Callable[[str], ServedModel] | None = None

@@ -23,6 +23,7 @@ from muster.frontend.health import HealthRoutes, HealthState
 from muster.frontend.http.connection import HttpLimits
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.http.server import HttpServer
+from muster.frontend.limit_metrics import LimitMetrics
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.models import ModelRoutes
@@ -82,6 +83,7 @@ class Frontend:
         self._in_flight = 0
         self._quiet = asyncio.Event()
         metrics = FrontendMetrics(self._registry, table)
+        self._registry.register(LimitMetrics(table))
         required = tuple(settings.require_models)
         self._live = Live(table, metrics, self._state, required=required, sources=sources)
         self._routes = self._make_routes(table, metrics, begin_traces=begin_traces)

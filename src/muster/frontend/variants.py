@@ -12,9 +12,10 @@ from collections.abc import Callable
 from itertools import count
 
 from muster.frontend.affinity import home_of
-from muster.frontend.migration import MigrationLimits
+from muster.frontend.group_route import GroupRoute
 from muster.frontend.migration_metrics import MigrationMetrics
-from muster.frontend.model_route import GroupRoute, ModelRoute
+from muster.frontend.model_route import ModelRoute
+from muster.frontend.route_policy import RoutePolicy
 from muster.frontend.served_model import Generate, ServedModel
 from muster.model.catalog.group import GroupKey
 
@@ -25,17 +26,19 @@ class Variants:
     """The cards, by digest, that one name is served from, and the groups of each.
 
     Args:
-        limits: How often requests may move from one instance to another.
         metrics: Where moves are counted.
+        busy: Gives the instances that are busy.
     """
 
-    __slots__ = ("_limits", "_metrics", "_requests", "_routes", "_served")
+    __slots__ = ("_busy", "_metrics", "_requests", "_routes", "_served")
 
     def __init__(
-        self, limits: MigrationLimits | None = None, metrics: MigrationMetrics | None = None
+        self,
+        metrics: MigrationMetrics | None = None,
+        busy: Callable[[], frozenset[int]] = frozenset,
     ) -> None:
-        self._limits = limits
         self._metrics = metrics
+        self._busy = busy
         self._routes: dict[str, ModelRoute] = {}
         self._served: dict[str, ServedModel] = {}
         self._requests = count()
@@ -48,6 +51,7 @@ class Variants:
         key: GroupKey,
         group: GroupRoute,
         mdcsum: str,
+        policy: RoutePolicy,
         serve: Callable[[Generate], ServedModel],
     ) -> None:
         """Add a group that serves the card with this digest.
@@ -56,11 +60,12 @@ class Variants:
             key: The group's.
             group: Its way to its workers.
             mdcsum: The card's digest.
+            policy: How requests are routed by the card; that of its first group counts.
             serve: Makes the entry for the model table from a way to all groups of the card.
         """
         route = self._routes.get(mdcsum)
         if route is None:
-            route = self._routes[mdcsum] = ModelRoute(self._limits, self._metrics)
+            route = self._routes[mdcsum] = ModelRoute(policy, self._metrics, self._busy)
         route.put(key, group)
         self._served[mdcsum] = serve(route.generate)
 
@@ -85,9 +90,13 @@ class Variants:
         """The card whose turn it is: in proportion to the instances that can take a request.
 
         Args:
-            session: A session's name. Its requests go by the card of its home among all of them.
+            session: A session's name. Its requests go by the card of the instance that it is
+                remembered with, or of its home among all of them.
         """
         if session:
+            for mdcsum, route in self._routes.items():
+                if route.bound(session) is not None:
+                    return self._served[mdcsum]
             owners = {
                 instance_id: self._served[mdcsum]
                 for mdcsum, route in self._routes.items()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
 
 from muster.config.guard import GuardSettings
 from muster.errors import ConfigError, MusterError, Overloaded
 from muster.frontend.engine_stream import ResponseStream
-from muster.frontend.guard.busy import Capacity, Load, Thresholds
+from muster.frontend.guard.busy import Capacity, Loads, Thresholds
 from muster.frontend.guard.waiting import WaitingRooms
 from muster.frontend.journey import Journey
 from muster.frontend.served_model import Generate
@@ -15,6 +18,12 @@ from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.runtime import Context
 
 __all__ = ["Admission"]
+
+_NOBODY: frozenset[int] = frozenset()
+
+
+def _nothing() -> Mapping[int, Capacity]:
+    return {}
 
 
 class Admission:
@@ -41,34 +50,56 @@ class Admission:
             raise ConfigError(self._common.complaint())
         self._gates: dict[str, _Gate] = {}
 
-    def around(self, model: str, generate: Generate, capacity: Callable[[], Capacity]) -> Generate:
+    def around(
+        self,
+        model: str,
+        generate: Generate,
+        capacities: Callable[[], Mapping[int, Capacity]],
+        thresholds: Thresholds | None = None,
+    ) -> Generate:
         """``generate``, behind the model's thresholds and its line.
 
-        A busy model raises ``Overloaded``, as one whose instances are all full does; where there is
-        a line, the request waits in it.
+        A model whose instances are all busy raises ``Overloaded``, as one whose instances are all
+        full does; where there is a line, the request waits in it.
 
         Args:
-            model: Its name; all of one name share thresholds, load and line.
+            model: Its name; all of one name share thresholds, loads and line.
             generate: Sends a request to a worker.
-            capacity: Gives what the workers can hold, now.
+            capacities: Gives the model's instances, and what each can hold, now.
+            thresholds: Its card's, in the place of the settings'; what ``set`` has changed stays.
         """
+        gate = self._gate(model)
+        gate.capacities = capacities
+        gate.begin_with(self._common if thresholds is None else thresholds)
+        return self.rooms.around(model, gate.around(generate))
+
+    def busy(self, model: str) -> Callable[[], frozenset[int]]:
+        """Gives the instances of ``model`` that are busy now; none while there are no thresholds."""
+        return self._gate(model).busy
+
+    def _gate(self, model: str) -> _Gate:
         gate = self._gates.get(model)
         if gate is None:
             gate = self._gates[model] = _Gate(model, self._common)
-        gate.capacity = capacity
-        return self.rooms.around(model, gate.around(generate))
+        return gate
 
     def thresholds(self, model: str) -> Thresholds:
         """What ``model`` is busy beyond; nothing for one that is not known."""
         gate = self._gates.get(model)
         return Thresholds() if gate is None else gate.thresholds
 
-    def set(self, model: str, thresholds: Thresholds) -> Thresholds | None:
-        """Change a model's thresholds, and return them all; ``None`` if it is not known."""
+    def set(self, model: str, changes: Mapping[str, Any]) -> Thresholds | None:
+        """Change a model's thresholds, and return them all; ``None`` if it is not known.
+
+        Args:
+            model: Its name.
+            changes: New values by the names of ``Thresholds``; ``None`` for no threshold. Those
+                that are left out stay.
+        """
         gate = self._gates.get(model)
         if gate is None:
             return None
-        gate.use(gate.thresholds.changed(thresholds))
+        gate.change(changes)
         return gate.thresholds
 
     def all(self) -> dict[str, Thresholds]:
@@ -79,19 +110,30 @@ class Admission:
 
 
 class _Gate:
-    """One model's thresholds and load. The load is only measured while there are thresholds."""
+    """One model's thresholds and loads. Loads are only measured while there are thresholds."""
 
-    __slots__ = ("_active", "_load", "_model", "capacity", "thresholds")
+    __slots__ = ("_active", "_base", "_changes", "_loads", "_model", "capacities", "thresholds")
 
     def __init__(self, model: str, thresholds: Thresholds) -> None:
         self._model = model
-        self._load = Load()
-        self.capacity: Callable[[], Capacity] = Capacity
-        self.use(thresholds)
+        self._loads = Loads()
+        self._changes: dict[str, Any] = {}
+        self.capacities: Callable[[], Mapping[int, Capacity]] = _nothing
+        self.begin_with(thresholds)
 
-    def use(self, thresholds: Thresholds) -> None:
-        self.thresholds = thresholds
-        self._active = not thresholds.unset
+    def begin_with(self, thresholds: Thresholds) -> None:
+        self._base = thresholds
+        self.change({})
+
+    def change(self, changes: Mapping[str, Any]) -> None:
+        self._changes |= changes
+        self.thresholds = msgspec.structs.replace(self._base, **self._changes)
+        self._active = not self.thresholds.unset
+
+    def busy(self) -> frozenset[int]:
+        if not self._active:
+            return _NOBODY
+        return self.thresholds.busy(self._loads, self.capacities())
 
     def around(self, generate: Generate) -> Generate:
         async def gated(
@@ -99,31 +141,33 @@ class _Gate:
         ) -> ResponseStream[EngineOutput]:
             if not self._active:
                 return await generate(request, context=context)
-            if self.thresholds.exceeded(self._load, self.capacity()):
+            capacities = self.capacities()
+            # without instances nobody is busy: whoever routes says that there are none
+            if capacities and len(self.thresholds.busy(self._loads, capacities)) == len(capacities):
                 raise Overloaded(f"The workers of `{self._model}` are busy, please retry later")
             size = len(request.token_ids)
-            self._load.prefill_tokens += size
-            self._load.held_tokens += size
+            self._loads.add(None, prefill=size, held=size)
             try:
                 stream = await generate(request, context=context)
             except BaseException:
-                self._load.prefill_tokens -= size
-                self._load.held_tokens -= size
+                self._loads.add(None, prefill=-size, held=-size)
                 raise
-            return _Measured(stream, self._load, size)
+            return _Measured(stream, self._loads, size)
 
         return gated
 
 
 class _Measured:
-    """A response stream whose tokens are part of its model's load until it ends."""
+    """A response stream whose tokens are part of its instance's load until it ends."""
 
-    __slots__ = ("_held", "_load", "_prefill", "_stream")
+    __slots__ = ("_held", "_loads", "_place", "_prefill", "_stream")
 
-    def __init__(self, stream: ResponseStream[EngineOutput], load: Load, size: int) -> None:
+    def __init__(self, stream: ResponseStream[EngineOutput], loads: Loads, size: int) -> None:
         self._stream = stream
-        self._load = load
+        self._loads = loads
         self._prefill = self._held = size
+        self._place: int | None = None
+        self._follow()
 
     @property
     def journey(self) -> Journey:
@@ -138,19 +182,25 @@ class _Measured:
         if not outputs:
             self._release()
             return outputs
-        load = self._load
-        load.prefill_tokens -= self._prefill
-        self._prefill = 0
+        self._follow()
         tokens = sum([len(output.token_ids) for output in outputs])
+        self._loads.add(self._place, prefill=-self._prefill, held=tokens)
+        self._prefill = 0
         self._held += tokens
-        load.held_tokens += tokens
         return outputs
 
     def kill(self) -> None:
         self._stream.kill()
         self._release()
 
+    def _follow(self) -> None:
+        """Count it where it is now: another instance may have taken it over."""
+        place = self._stream.journey.instance_id
+        if place != self._place:
+            self._loads.add(self._place, prefill=-self._prefill, held=-self._held)
+            self._loads.add(place, prefill=self._prefill, held=self._held)
+            self._place = place
+
     def _release(self) -> None:
-        self._load.prefill_tokens -= self._prefill
-        self._load.held_tokens -= self._held
+        self._loads.add(self._place, prefill=-self._prefill, held=-self._held)
         self._prefill = self._held = 0

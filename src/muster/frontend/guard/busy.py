@@ -1,40 +1,39 @@
-"""When a model takes no more requests though its instances would: busy thresholds. Pure.
+"""When an instance gets no more requests though it would take them: busy thresholds. Pure.
 
-Dynamo's three thresholds, over another measure: what this frontend itself has under way at the
-model, shared out evenly among its instances. Workers' own reports of their load are not read, so
-several frontends before one fleet each see their part.
+Dynamo's three thresholds, over another measure: what this frontend itself has under way at each
+instance. Dynamo's workers tell their load over its event plane, which there is none of here: neither
+Muster's workers nor Dynamo's can be heard, so several frontends before one fleet each see their part.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 
-__all__ = ["Capacity", "Load", "Thresholds"]
+__all__ = ["Capacity", "Count", "Load", "Loads", "Thresholds"]
 
 Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class Capacity(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model's workers say they can hold; 0 where they do not say.
+    """What an instance can hold, by its card; 0 where that does not say.
 
     Attributes:
-        instances: How many there are.
         block_size: Tokens of a block of the KV cache.
-        blocks: Blocks of one instance.
-        batched_tokens: Most tokens one instance computes in a step.
+        blocks: Blocks of the cache.
+        batched_tokens: Most tokens computed in a step.
     """
 
-    instances: int = 0
     block_size: int = 0
     blocks: int = 0
     batched_tokens: int = 0
 
 
 class Load:
-    """What is under way at one model.
+    """What is under way at one instance.
 
     Attributes:
         prefill_tokens: Tokens of prompts without a first output.
@@ -48,12 +47,49 @@ class Load:
         self.held_tokens = 0
 
 
+class Loads:
+    """What is under way at the instances of one model.
+
+    Tokens of a request that no instance has taken yet have the place ``None``.
+    """
+
+    __slots__ = ("_by_place",)
+
+    def __init__(self) -> None:
+        self._by_place: dict[int | None, Load] = {}
+
+    def add(self, place: int | None, *, prefill: int = 0, held: int = 0) -> None:
+        """Change the counts of a place by so many tokens, which may be negative."""
+        load = self._by_place.get(place)
+        if load is None:
+            load = self._by_place[place] = Load()
+        load.prefill_tokens += prefill
+        load.held_tokens += held
+        if not load.held_tokens:
+            del self._by_place[place]
+
+    def at(self, instance_id: int, among: int) -> tuple[float, float]:
+        """Prefill and held tokens of an instance, with its share of those that nobody has yet.
+
+        Args:
+            instance_id: The instance.
+            among: How many instances share.
+        """
+        prefill = held = 0.0
+        for place, parts in ((instance_id, 1), (None, among)):
+            load = self._by_place.get(place)
+            if load is not None:
+                prefill += load.prefill_tokens / parts
+                held += load.held_tokens / parts
+        return prefill, held
+
+
 class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
-    """Beyond which a model is busy; ``None`` never is. Any one of them is enough.
+    """Beyond which an instance is busy; ``None`` never is. Any one of them is enough.
 
     Attributes:
         active_decode_blocks_threshold: Part of the blocks of the KV cache, 0 to 1.
-        active_prefill_tokens_threshold: Prompt tokens per instance.
+        active_prefill_tokens_threshold: Prompt tokens.
         active_prefill_tokens_threshold_frac: The same as a multiple of ``batched_tokens``.
     """
 
@@ -81,16 +117,21 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
             )
         return ""
 
-    def changed(self, other: Thresholds) -> Thresholds:
-        """These, with those that ``other`` sets; what it leaves out stays."""
-        mine, given = msgspec.structs.asdict(self), msgspec.structs.asdict(other)
-        return Thresholds(**mine | {k: value for k, value in given.items() if value is not None})
+    def busy(self, loads: Loads, capacities: Mapping[int, Capacity]) -> frozenset[int]:
+        """The instances that are busy.
 
-    def exceeded(self, load: Load, capacity: Capacity) -> bool:
-        """Whether a model with this load is busy. Without instances it is not: it has nobody."""
-        if not capacity.instances:
-            return False
-        prefill = load.prefill_tokens / capacity.instances
+        Args:
+            loads: What is under way.
+            capacities: What each instance can hold; those that are not in it are not looked at.
+        """
+        among = len(capacities)
+        return frozenset(
+            instance_id
+            for instance_id, capacity in capacities.items()
+            if self._exceeded(*loads.at(instance_id, among), capacity)
+        )
+
+    def _exceeded(self, prefill: float, held: float, capacity: Capacity) -> bool:
         limit, multiple, part = (
             self.active_prefill_tokens_threshold,
             self.active_prefill_tokens_threshold_frac,
@@ -101,5 +142,5 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
         batched = capacity.batched_tokens
         if multiple is not None and batched and prefill > multiple * batched:
             return True
-        room = capacity.block_size * capacity.blocks * capacity.instances
-        return part is not None and bool(room) and load.held_tokens > part * room
+        room = capacity.block_size * capacity.blocks
+        return part is not None and bool(room) and held > part * room

@@ -5,14 +5,17 @@ from __future__ import annotations
 import msgspec
 
 from muster.frontend.guard.admission import Admission
-from muster.frontend.guard.busy import Thresholds
+from muster.frontend.guard.busy import Count, Thresholds
 from muster.frontend.http.exchange import Exchange
 
 __all__ = ["BusyRoutes"]
 
 
-class _Request(Thresholds, frozen=True, kw_only=True):
+class _Request(msgspec.Struct, frozen=True, kw_only=True):
     model: str
+    active_decode_blocks_threshold: float | msgspec.UnsetType | None = msgspec.UNSET
+    active_prefill_tokens_threshold: Count | msgspec.UnsetType | None = msgspec.UNSET
+    active_prefill_tokens_threshold_frac: float | msgspec.UnsetType | None = msgspec.UNSET
 
 
 class _Reply(msgspec.Struct, frozen=True):
@@ -41,7 +44,9 @@ class BusyRoutes:
         exchange.respond(200, msgspec.json.encode({"thresholds": every}))
 
     async def change(self, exchange: Exchange) -> None:
-        """``POST``: set those that are given, and answer with all; ``null`` changes nothing.
+        """``POST``: set those that are given, and answer with all; ``null`` unsets one.
+
+        With Dynamo 1.6.1, ``null`` changes nothing, so that a threshold once set stays.
 
         400 for JSON that is none and a value out of range, 404 for a model nobody has discovered,
         422 for a field of a wrong type; all as ``{"error": TEXT}``.
@@ -56,18 +61,15 @@ class BusyRoutes:
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             _fail(exchange, 400, f"Failed to parse the request body as JSON: {error}")
             return
-        asked = Thresholds(
-            active_decode_blocks_threshold=request.active_decode_blocks_threshold,
-            active_prefill_tokens_threshold=request.active_prefill_tokens_threshold,
-            active_prefill_tokens_threshold_frac=request.active_prefill_tokens_threshold_frac,
-        )
-        if asked.complaint():
-            _fail(exchange, 400, asked.complaint())
-            return
         model = request.model
-        result = (
-            self._admission.thresholds(model) if asked.unset else self._admission.set(model, asked)
-        )
+        names = Thresholds.__struct_fields__
+        asked = {name: getattr(request, name) for name in names}
+        asked = {name: value for name, value in asked.items() if value is not msgspec.UNSET}
+        complaint = Thresholds(**asked).complaint()
+        if complaint:
+            _fail(exchange, 400, complaint)
+            return
+        result = self._admission.set(model, asked) if asked else self._admission.thresholds(model)
         if result is None:
             text = f"Model '{model}' not found. Thresholds can only be set for discovered models."
             _fail(exchange, 404, text)

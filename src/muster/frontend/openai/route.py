@@ -12,9 +12,9 @@ import msgspec
 from muster.frontend.affinity import in_session, named_session
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
+from muster.frontend.group_route import INSTANCE_HEADER, INSTANCE_KEY
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
-from muster.frontend.model_route import INSTANCE_HEADER, INSTANCE_KEY
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.job import Api, Job
 from muster.frontend.openai.parameters import Parameters

@@ -11,59 +11,97 @@ from hypothesis import strategies as st
 from muster.config.settings import GuardSettings
 from muster.errors import ConfigError, Disconnected, Overloaded
 from muster.frontend.guard.admission import Admission
-from muster.frontend.guard.busy import Capacity, Load, Thresholds
+from muster.frontend.guard.busy import Capacity, Loads, Thresholds
 from muster.llm.protocol import EngineRequest
 from muster.runtime import Context
 from muster.testing.loops import run
 from muster.testing.scripted import ScriptedStream, outputs
 
-TWO = Capacity(instances=2, block_size=16, blocks=10, batched_tokens=100)
+CAPACITY = Capacity(block_size=16, blocks=10, batched_tokens=100)
 
 
-def load(*, prefill: int = 0, held: int = 0) -> Load:
-    made = Load()
-    made.prefill_tokens, made.held_tokens = prefill, held
-    return made
+def busy(thresholds: Thresholds, loads: dict[int | None, tuple[int, int]], *ids: int) -> set[int]:
+    """Who is busy among ``ids`` with these prefill and held tokens."""
+    made = Loads()
+    for place, (prefill, held) in loads.items():
+        made.add(place, prefill=prefill, held=held)
+    return set(thresholds.busy(made, dict.fromkeys(ids, CAPACITY)))
 
 
 @pytest.mark.parametrize(
-    ("thresholds", "under_way", "busy"),
+    ("thresholds", "load", "is_busy"),
     [
-        (Thresholds(), load(prefill=10**9, held=10**9), False),
-        (Thresholds(active_prefill_tokens_threshold=50), load(prefill=100), False),
-        (Thresholds(active_prefill_tokens_threshold=50), load(prefill=101), True),
-        (Thresholds(active_prefill_tokens_threshold_frac=0.5), load(prefill=100), False),
-        (Thresholds(active_prefill_tokens_threshold_frac=0.5), load(prefill=101), True),
-        (Thresholds(active_decode_blocks_threshold=0.5), load(held=160), False),
-        (Thresholds(active_decode_blocks_threshold=0.5), load(held=161), True),
+        (Thresholds(), (10**9, 10**9), False),
+        (Thresholds(active_prefill_tokens_threshold=50), (50, 50), False),
+        (Thresholds(active_prefill_tokens_threshold=50), (51, 51), True),
+        (Thresholds(active_prefill_tokens_threshold_frac=0.5), (50, 50), False),
+        (Thresholds(active_prefill_tokens_threshold_frac=0.5), (51, 51), True),
+        (Thresholds(active_decode_blocks_threshold=0.5), (0, 80), False),
+        (Thresholds(active_decode_blocks_threshold=0.5), (0, 81), True),
     ],
 )
-def test_a_model_is_busy_beyond_any_threshold(
-    thresholds: Thresholds, under_way: Load, busy: bool
+def test_an_instance_is_busy_beyond_any_threshold(
+    thresholds: Thresholds, load: tuple[int, int], is_busy: bool
 ) -> None:
-    assert thresholds.exceeded(under_way, TWO) is busy
+    assert busy(thresholds, {7: load}, 7, 8) == ({7} if is_busy else set())
+
+
+def test_what_nobody_has_taken_yet_is_shared_out() -> None:
+    thresholds = Thresholds(active_prefill_tokens_threshold=50)
+    assert busy(thresholds, {None: (100, 100)}, 7, 8) == set()
+    assert busy(thresholds, {None: (102, 102)}, 7, 8) == {7, 8}
+    assert busy(thresholds, {None: (50, 50), 7: (30, 30)}, 7, 8) == {7}
 
 
 def test_what_workers_do_not_say_makes_nobody_busy() -> None:
+    loads = Loads()
+    loads.add(7, prefill=1, held=1)
     every = Thresholds(active_decode_blocks_threshold=0, active_prefill_tokens_threshold_frac=0)
-    assert not every.exceeded(load(prefill=1, held=1), Capacity(instances=1))
+    assert not every.busy(loads, {7: Capacity()})
     every = Thresholds(active_prefill_tokens_threshold=0)
-    assert not every.exceeded(load(prefill=1), Capacity())
-    assert every.exceeded(load(prefill=1), Capacity(instances=1))
+    assert not every.busy(loads, {})
+    assert every.busy(loads, {7: Capacity()}) == {7}
+
+
+PLACES = st.none() | st.integers(0, 3)
+
+
+@given(moves=st.lists(st.tuples(PLACES, st.integers(0, 9), st.integers(0, 9))))
+def test_what_has_gone_leaves_nothing_behind(moves: list[tuple[int | None, int, int]]) -> None:
+    loads = Loads()
+    for place, prefill, more in moves:
+        loads.add(place, prefill=prefill, held=prefill + more)
+    for place, prefill, more in moves:
+        loads.add(place, prefill=-prefill, held=-prefill - more)
+    assert all(loads.at(instance_id, 4) == (0, 0) for instance_id in range(4))
 
 
 NUMBERS = st.none() | st.floats(0, 1)
 
 
-@given(a=NUMBERS, b=NUMBERS, c=NUMBERS, d=NUMBERS)
-def test_changing_one_threshold_leaves_the_others(
-    a: float | None, b: float | None, c: float | None, d: float | None
+@given(a=NUMBERS, b=NUMBERS, c=NUMBERS)
+def test_changing_one_threshold_leaves_the_others_and_none_unsets_it(
+    a: float | None, b: float | None, c: float | None
 ) -> None:
-    old = Thresholds(active_decode_blocks_threshold=a, active_prefill_tokens_threshold_frac=b)
-    new = Thresholds(active_decode_blocks_threshold=c, active_prefill_tokens_threshold_frac=d)
-    both = old.changed(new)
-    assert both.active_decode_blocks_threshold == (a if c is None else c)
-    assert both.active_prefill_tokens_threshold_frac == (b if d is None else d)
+    admission = Admission(GuardSettings(active_decode_blocks=a, active_prefill_tokens_frac=b))
+    assert admission.set("tiny", {}) is None  # nobody knows it
+    admission.busy("tiny")
+    both = admission.set("tiny", {"active_decode_blocks_threshold": c})
+    assert both is not None
+    assert both.active_decode_blocks_threshold == c
+    assert both.active_prefill_tokens_threshold_frac == b
+
+
+def test_a_cards_thresholds_replace_the_settings_and_changes_stay() -> None:
+    async def generate(request: EngineRequest, *, context: Context) -> ScriptedStream:
+        raise AssertionError("nobody asks")
+
+    admission = Admission(GuardSettings(active_prefill_tokens=9))
+    admission.around("tiny", generate, dict, Thresholds(active_decode_blocks_threshold=0.5))
+    assert admission.thresholds("tiny") == Thresholds(active_decode_blocks_threshold=0.5)
+    admission.set("tiny", {"active_decode_blocks_threshold": 0.25})
+    admission.around("tiny", generate, dict, Thresholds(active_decode_blocks_threshold=0.5))
+    assert admission.thresholds("tiny") == Thresholds(active_decode_blocks_threshold=0.25)
 
 
 def test_a_threshold_out_of_range_is_a_wrong_setting() -> None:
@@ -86,8 +124,8 @@ def test_what_is_under_way_counts_until_its_stream_ends_however_it_does() -> Non
         nonlocal failing
         settings = GuardSettings(active_prefill_tokens=9, active_decode_blocks=1.0)
         admission = Admission(settings)
-        capacity = Capacity(instances=1, block_size=1, blocks=20)
-        send = admission.around("tiny", generate, lambda: capacity)
+        capacities = {1: Capacity(block_size=1, blocks=20)}
+        send = admission.around("tiny", generate, lambda: capacities)
 
         async def ask() -> ScriptedStream:
             request = EngineRequest(model="tiny", token_ids=[7] * 10)
@@ -131,7 +169,7 @@ def test_a_busy_model_has_a_line_where_there_are_lines() -> None:
 
     async def test() -> None:
         admission = Admission(GuardSettings(active_prefill_tokens=0, queue_limit=1))
-        send = admission.around("tiny", generate, lambda: Capacity(instances=1))
+        send = admission.around("tiny", generate, lambda: {1: Capacity()})
         request = EngineRequest(model="tiny", token_ids=[7])
         first = await send(request, context=Context())
         second = asyncio.create_task(send(request, context=Context()))
