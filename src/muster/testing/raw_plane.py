@@ -78,14 +78,18 @@ class RawCaller:
         self._arrivals.append(writer)
         self.responses.put_nowait((reader, writer))
 
-    def control(self, subject: str, *, codec: str = "msgpack", **more: Any) -> bytes:
-        """A control header that asks for the response to come here."""
-        info = {
+    def control(
+        self, subject: str, *, codec: str = "msgpack", shared: bool = False, **more: Any
+    ) -> bytes:
+        """A control header that asks for the response to come here, on a shared connection or not."""
+        info: dict[str, Any] = {
             "address": self.home,
             "subject": subject,
             "context": "request-1",
             "stream_type": "response",
         }
+        if shared:
+            info["muster"] = {"shared": True}
         fields: dict[str, Any] = {
             "id": "request-1",
             "request_type": "single_in",
@@ -107,10 +111,18 @@ class RawCaller:
             + payload
         )
 
-    def ask(self, request: Any, *, subject: str = "subject-1", codec: str = "msgpack") -> None:
+    def ask(
+        self,
+        request: Any,
+        *,
+        subject: str = "subject-1",
+        codec: str = "msgpack",
+        shared: bool = False,
+    ) -> None:
         """Send a well-formed request."""
         encode = msgspec.msgpack.encode if codec == "msgpack" else msgspec.json.encode
-        self.send(two_part(self.control(subject, codec=codec), encode(request)))
+        control = self.control(subject, codec=codec, shared=shared)
+        self.send(two_part(control, encode(request)))
 
     async def ack(self) -> bytes | None:
         """The next acknowledgement; ``None`` if the worker closed."""
