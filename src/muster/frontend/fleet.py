@@ -26,8 +26,8 @@ from muster.errors import (
 from muster.frontend.build_notes import BuildNotes, OnModelProgress
 from muster.frontend.explain import explain
 from muster.frontend.file_table import FileTable
-from muster.frontend.guard.admission import Admission
 from muster.frontend.group_route import GroupRoute
+from muster.frontend.guard.admission import Admission
 from muster.frontend.guard.busy import Capacity
 from muster.frontend.journal import FleetJournal
 from muster.frontend.lease_keeper import LeaseKeeper
@@ -51,7 +51,7 @@ from muster.model.catalog.status import ModelState
 from muster.model.catalog.status import ModelStatus as CardStatus
 from muster.model.fetch.card_fetcher import CardFetcher
 from muster.model.fetch.replica import Replica
-from muster.model.model_type import ModelType
+from muster.model.model_type import ModelInput, ModelType
 from muster.runtime import Client, DistributedRuntime
 from muster.tasks import TaskOwner
 
@@ -88,6 +88,7 @@ class Fleet:
         store: BlobStore | None = None,
     ) -> None:
         http = runtime.settings.http
+        self._sampling_defaults = http.sampling_defaults
         self._runtime = runtime
         self._fetcher = fetcher
         self._clock = clock
@@ -316,11 +317,14 @@ class Fleet:
                 aliases=card.aliases,
                 chat=bool(card.model_type & ModelType.Chat) and preprocessor.serves_chat,
                 completions=bool(card.model_type & ModelType.Completions),
+                embeddings=bool(card.model_type & ModelType.Embedding),
+                takes_text=card.model_input is ModelInput.Text,
                 mdc_sum=build.mdcsum,
                 tool_call_parser=card.runtime_config.tool_call_parser,
                 reasoning_parser=card.runtime_config.reasoning_parser,
                 lora=card.lora is not None,
                 endpoint=str(build.group.endpoint_id),
+                sampling=preprocessor.generation.sampling if self._sampling_defaults else None,
                 limits=_limits(card, policy),
             )
 
@@ -414,7 +418,6 @@ class Fleet:
     async def close(self) -> None:
         """Call off running builds."""
         await self._tasks.close()
-
 
 
 def _capacity(card: ModelDeploymentCard) -> Capacity:

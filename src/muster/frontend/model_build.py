@@ -23,6 +23,8 @@ __all__ = ["BuildWatcher", "BuiltModel", "build_model"]
 
 logger = logging.getLogger(__name__)
 
+_SERVED = ModelType.Chat | ModelType.Completions | ModelType.Embedding
+
 
 class BuildWatcher(Protocol):
     """Is told how a build gets on; on the event loop."""
@@ -59,12 +61,13 @@ async def build_model(
         ContentError: A file that must be there cannot be had from anybody.
     """
     card = replicas[0].card
-    if card.model_input is not ModelInput.Tokens:
+    embeds_text = card.model_input is ModelInput.Text and card.model_type == ModelType.Embedding
+    if card.model_input is not ModelInput.Tokens and not embeds_text:
         raise CardError(
             f"workers that take {card.model_input.name} are not served by this version",
             hint="register the model with ModelInput.Tokens",
         )
-    if not card.model_type & (ModelType.Chat | ModelType.Completions):
+    if not card.model_type & _SERVED:
         raise CardError(f"no surface served here: {card.model_type or 'none'}")
 
     def progressed(progress: FetchProgress) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from muster.frontend.engine_stream import ResponseStream
+from muster.llm.generation import SamplingDefaults
 from muster.llm.preprocessor import Preprocessor
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.runtime import Context
@@ -63,10 +64,13 @@ class ServedModel:
         aliases: Further names.
         chat: Whether it takes chat requests.
         completions: Whether it takes completion requests.
+        embeddings: Whether it takes requests for embeddings.
+        takes_text: Whether its workers tokenize; then it does nothing but embed.
         mdc_sum: Digest of its card, sent along with requests.
         tool_call_parser: How it writes tool calls, by its card.
         reasoning_parser: How it marks reasoning, by its card.
         lora: Whether it is a LoRA adapter.
+        sampling: Values of requests that name none; ``None`` leaves them to the engine.
         limits: What its workers can hold, and how often its requests may move.
         endpoint: Where it is served, for telling an adapter's base; empty if that is not known.
         pick: Where several cards have this name: gives the one whose turn it is, or that a
@@ -81,10 +85,23 @@ class ServedModel:
     aliases: tuple[str, ...] = ()
     chat: bool = True
     completions: bool = True
+    embeddings: bool = False
+    takes_text: bool = False
     mdc_sum: str | None = None
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
     lora: bool = False
     endpoint: str = ""
+    sampling: SamplingDefaults | None = None
     limits: ModelLimits = ModelLimits()
     pick: Callable[[str], ServedModel] | None = None
+
+    @property
+    def surfaces(self) -> tuple[str, ...]:
+        """What it can be asked for, by the names of endpoints in metrics."""
+        flags = {
+            "chat_completions": self.chat,
+            "completions": self.completions,
+            "embeddings": self.embeddings,
+        }
+        return tuple(name for name, served in flags.items() if served)

@@ -16,7 +16,7 @@ import binascii
 import sys
 from array import array
 from collections.abc import Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -169,6 +169,7 @@ class Embeddings(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int | None = None
 
 
+@runtime_checkable
 class Embedder(Protocol):
     """Something that embeds. The contract for authors of engines."""
 

@@ -7,9 +7,11 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from muster.config.settings import Settings
 from muster.errors import MusterError
+from muster.llm.embedding import Embedder
 from muster.llm.protocol import Engine
 from muster.log import facts
 from muster.model.model_type import ModelInput, ModelType, WorkerType
@@ -19,6 +21,7 @@ from muster.model.publish.register import register_model
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.runtime import DistributedRuntime
 from muster.runtime.shutdown import Phase
+from muster.worker.embedding import PROBE, EmbeddingHandler
 
 __all__ = ["WorkerOptions", "WorkerReport", "serve_worker"]
 
@@ -75,7 +78,7 @@ class WorkerReport:
 async def serve_worker(
     options: WorkerOptions,
     settings: Settings,
-    load_engine: Callable[[Path], Engine],
+    load_engine: Callable[[Path], Engine | Embedder],
     on_ready: Callable[[WorkerReport], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT, then end in order; told so before it serves, it ends quietly.
@@ -83,7 +86,8 @@ async def serve_worker(
     Args:
         options: What to serve.
         settings: All settings.
-        load_engine: Makes the engine from the model's directory; called in a thread.
+        load_engine: Makes the engine from the model's directory; called in a thread. For the surface
+            ``Embedding`` it is one that embeds.
         on_ready: Called once the model is registered.
 
     Raises:
@@ -101,7 +105,7 @@ async def serve_worker(
 async def _serve(
     runtime: DistributedRuntime,
     options: WorkerOptions,
-    load_engine: Callable[[Path], Engine],
+    load_engine: Callable[[Path], Engine | Embedder],
     on_ready: Callable[[WorkerReport], None],
 ) -> None:
     endpoint = runtime.endpoint(options.endpoint)
@@ -111,10 +115,9 @@ async def _serve(
     )
     engine = await asyncio.to_thread(load_engine, directory)
     # The instance first: a frontend that lists the model then finds somebody to ask.
+    handler, probe = _handler(engine)
     service = await runtime.serve(
-        endpoint.id(),
-        engine.generate,
-        health_check_payload=runtime.settings.health.payload or _ONE_TOKEN,
+        endpoint.id(), handler, health_check_payload=runtime.settings.health.payload or probe
     )
     publication = await register_model(
         ModelInput.Tokens,
@@ -137,3 +140,10 @@ async def _serve(
         )
     )
     await service.closed.wait()
+
+
+def _handler(engine: Engine | Embedder) -> tuple[Callable[..., Any], dict[str, Any]]:
+    """What answers requests to ``engine``, and what the canary asks."""
+    if isinstance(engine, Embedder):
+        return EmbeddingHandler(engine).generate, PROBE
+    return engine.generate, _ONE_TOKEN
