@@ -129,6 +129,12 @@ class HttpSettings:
         "commas.",
         parse=words,
     )
+    embedding_special_tokens: bool = setting(
+        True,
+        env="DYN_EMBEDDING_TOKENIZATION_ADD_SPECIAL_TOKENS",
+        help="Whether texts to embed get the tokens that begin and end them, where a request does "
+        "not say (add_special_tokens).",
+    )
     drain_timeout_s: float = setting(
         30.0,
         env="DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",

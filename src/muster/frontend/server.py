@@ -15,6 +15,9 @@ from muster.frontend.api_error import ApiError
 from muster.frontend.dashboard.assets import DashboardFiles
 from muster.frontend.dashboard.live import Live
 from muster.frontend.dashboard.sources import LiveSources
+from muster.frontend.embeddings.latency import embedding_latency
+from muster.frontend.embeddings.requests import EmbeddingsRequest
+from muster.frontend.embeddings.route import ENDPOINT, EmbeddingsRoute
 from muster.frontend.guard.admission import Admission
 from muster.frontend.guard.busy_routes import BusyRoutes
 from muster.frontend.guard.door import Door
@@ -27,7 +30,7 @@ from muster.frontend.limit_metrics import LimitMetrics
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.models import ModelRoutes
-from muster.frontend.openai.parameters import IgnoredParameters
+from muster.frontend.openai.parameters import IgnoredParameters, Parameters
 from muster.frontend.openai.routes import openai_routes
 from muster.frontend.openapi.about import AboutRoutes
 from muster.frontend.request_id import response_id
@@ -119,6 +122,17 @@ class Frontend:
         add_surfaces(
             routes, table, metrics, ignored, begin_traces=begin_traces, strict_parameters=strict
         )
+        embeddings = EmbeddingsRoute(
+            table,
+            metrics,
+            Parameters(
+                EmbeddingsRequest.__struct_fields__, ENDPOINT, strict=strict, ignored=ignored
+            ),
+            embedding_latency(self._registry),
+            begin_traces=begin_traces,
+            add_special_tokens=self._settings.embedding_special_tokens,
+        )
+        routes.add("POST", "/v1/embeddings", embeddings.handle)
         routes.add("GET", "/v1/models", models.list)
         routes.add("GET", "/v1/models/*", models.one)
         routes.add("GET", "/health", health.health)

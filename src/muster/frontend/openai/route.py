@@ -26,7 +26,7 @@ from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
 
-__all__ = ["LONG_BODY_BYTES", "GenerationRoute", "require_json"]
+__all__ = ["LONG_BODY_BYTES", "GenerationRoute", "require_json", "wanted_instance"]
 
 LONG_BODY_BYTES = 8 << 10
 """Requests with a longer body are rendered and tokenized in a thread. Below it, handing the work
@@ -113,7 +113,7 @@ class GenerationRoute(Generic[T]):
             prompts = api.tokenize(request, model)
         scoring = api.scoring(request)
         requests = [api.engine_request(request, model, ids, scoring) for ids in prompts]
-        named = _named_instance(exchange)
+        named = wanted_instance(exchange)
         if named is not None:
             requests = [_to_instance(each, named) for each in requests]
         session = named_session(exchange.headers)
@@ -150,7 +150,7 @@ def require_json(exchange: Exchange) -> None:
         )
 
 
-def _named_instance(exchange: Exchange) -> int | None:
+def wanted_instance(exchange: Exchange) -> int | None:
     """The instance the client wants, by one of Dynamo's two headers.
 
     Raises:

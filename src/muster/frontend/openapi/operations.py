@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from muster.frontend.anthropic.requests import CountRequest, MessagesRequest
+from muster.frontend.embeddings.requests import EmbeddingsReply, EmbeddingsRequest
 from muster.frontend.health import HealthReply
 from muster.frontend.openai.models import Model, ModelList, Readiness
 from muster.frontend.openai.reply import ChatReply, CompletionReply
@@ -98,6 +99,17 @@ OPERATIONS: dict[tuple[str, str], tuple[Operation, ...]] = {
     ("POST", "/v1/completions"): (
         _generating(
             "/v1/completions", "Continue a text", "OpenAI", CompletionRequest, CompletionReply
+        ),
+    ),
+    ("POST", "/v1/embeddings"): (
+        Operation(
+            path="/v1/embeddings",
+            summary="Embed texts",
+            tag="OpenAI",
+            request=EmbeddingsRequest,
+            reply=EmbeddingsReply,
+            statuses=(200, *_BODY, *_ENGINE),
+            open_ended=True,
         ),
     ),
     ("POST", "/v1/responses"): (
