@@ -95,6 +95,17 @@ class HttpSettings:
         unit="tokens",
         check=at_least(1),
     )
+    sampling_defaults: bool = setting(
+        True,
+        env="MUSTER_SAMPLING_DEFAULTS",
+        help="Whether requests that name no temperature, top_p, top_k, min_p or penalty get the "
+        "model's own from its generation_config.json; otherwise engines get none, as from Dynamo.",
+    )
+    disable_nvext: bool = setting(
+        False,
+        env="DYN_DISABLE_FRONTEND_NVEXT",
+        help="Ignore `nvext` in requests, apart from its cache_salt, and the headers for priorities.",
+    )
     model_path: Path | None = setting(
         None,
         env="DYN_MODEL_PATH",
@@ -128,6 +139,27 @@ class HttpSettings:
         help="Cards that alone may serve a model, as NAME=DIGEST (mdcsum or identity), separated by "
         "commas.",
         parse=words,
+    )
+    error_peek_ms: int = setting(
+        200,
+        env="DYN_HTTP_PRE_COMMIT_ERROR_PEEK_MS",
+        help="How long a stream's headers wait for its first output, so that an error until then has "
+        "a status of its own; output does not wait. 0 sends them at once, Dynamo's default.",
+        unit="ms",
+        check=at_least(0),
+    )
+    keep_alive_ms: int = setting(
+        15_000,
+        env="DYN_HTTP_SSE_KEEP_ALIVE_INTERVAL_MS",
+        help="After how much silence a stream gets a comment, so that nobody on its way takes it for "
+        "dead; 0 for never, Dynamo's default.",
+        unit="ms",
+        check=at_least(0),
+    )
+    force_usage: bool = setting(
+        False,
+        env="DYN_ENABLE_FORCE_INCLUDE_USAGE",
+        help="End every stream with its usage, asked for or not.",
     )
     embedding_special_tokens: bool = setting(
         True,

@@ -36,7 +36,8 @@ FindToken = Callable[[str], int | None]
 class SamplingDefaults(msgspec.Struct, frozen=True, kw_only=True):
     """The publisher's recommended sampling, from generation_config.json; ``None`` where it is silent.
 
-    The frontend does not apply them on its own (Dynamo 1.6.1 does not): an engine may.
+    The frontend applies those of sampling to requests that name none (Dynamo 1.6.1 does not), unless
+    a setting turns that off.
     """
 
     temperature: float | None = None
