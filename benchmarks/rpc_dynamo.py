@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import uvloop
-from dynamo.runtime import dynamo_worker  # type: ignore[import-not-found]
+from dynamo.runtime import dynamo_worker
 from rpc_load import PROMPT, measure, measure_seen
 
 ENDPOINT = "bench.echo.generate"

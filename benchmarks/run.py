@@ -25,7 +25,8 @@ PLAIN = {
     "resolve.py": ["--rounds", "3"],
 }
 WITH_WRK = {
-    "chat.py": ["--rounds", "3", "--seconds", "3"],
+    "chat_unary.py": ["--short"],
+    "chat_stream.py": ["--short"],
     "metadata_route.py": ["--rounds", "3", "--seconds", "2"],
     "worker_memory.py": ["--rounds", "1", "--seconds", "3"],
 }

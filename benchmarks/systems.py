@@ -6,24 +6,33 @@ Each gets a registry, a home and ports of its own on loopback, and is stopped by
 from __future__ import annotations
 
 import contextlib
+import ctypes.util
+import http.client
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 __all__ = [
+    "CROSSED",
+    "OWN",
     "Endpoint",
     "System",
+    "all_running",
     "cpu_seconds",
     "free_port",
+    "frontend_command",
+    "get_json",
+    "memory_mb",
+    "model_ids",
     "process",
     "rss_mb",
     "running",
@@ -32,6 +41,15 @@ __all__ = [
 ]
 
 _START_S = 60.0
+OWN = {"muster": ("muster", "muster"), "peer": ("peer", "peer")}
+"""Frontend and worker of each pair: every system with its own mock."""
+CROSSED = {
+    "muster_over_muster": ("muster", "muster"),
+    "peer_over_muster": ("peer", "muster"),
+    "muster_over_peer": ("muster", "peer"),
+    "peer_over_peer": ("peer", "peer"),
+}
+"""Both frontends over both mocks."""
 
 
 class Endpoint(NamedTuple):
@@ -57,14 +75,34 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def systems(peer: Path, model: Path) -> dict[str, System]:
-    """The systems by name; ``{port}`` in a frontend's command line is its port."""
+def systems(
+    peer: Path,
+    model: Path,
+    *,
+    speed: float = 1e6,
+    roomy: bool = True,
+    max_model_len: int | None = None,
+) -> dict[str, System]:
+    """The systems by name; ``{port}`` in a frontend's command line is its port.
+
+    Args:
+        peer: The peer's virtual environment.
+        model: The model's directory.
+        speed: Of both mocks, against their common model of an engine's timing; from 1e6 on nothing
+            is waited for.
+        roomy: Whether the peer's mock gets so many cache blocks that none is ever wanted. Without,
+            both mocks have a cache of the same size, and decode slower as it fills.
+        max_model_len: Longest context; by default the model's own.
+    """
     muster = [sys.executable, "-m", "muster.cli.main"]
     dynamo = [str(peer / "bin" / "python"), "-m"]
     planes = ["--request-plane", "tcp", "--event-plane", "zmq"]
-    mock = ["--model-path", str(model), "--model-name", "bench", "--speedup-ratio", "1000000"]
-    roomy = ["--max-num-seqs", "4096", "--max-num-batched-tokens", "1000000"]
-    roomy += ["--num-gpu-blocks-override", "1000000"]
+    mock = ["--model-path", str(model), "--model-name", "bench", "--speedup-ratio", f"{speed:.6g}"]
+    if max_model_len is not None:
+        mock += ["--max-model-len", str(max_model_len)]
+    batch = ["--max-num-seqs", "4096", "--max-num-batched-tokens", "1000000"]
+    if roomy:
+        batch += ["--num-gpu-blocks-override", "1000000"]
     return {
         "muster": System(
             "muster",
@@ -74,9 +112,26 @@ def systems(peer: Path, model: Path) -> dict[str, System]:
         "peer": System(
             "peer",
             [*dynamo, "dynamo.frontend", "--http-port", "{port}", *planes],
-            [*dynamo, "dynamo.mocker", *mock, *roomy, *planes],
+            [*dynamo, "dynamo.mocker", *mock, *batch, *planes],
         ),
     }
+
+
+def frontend_command(system: System, port: int) -> list[str]:
+    """How its frontend is started on ``port``."""
+    return [part.replace("{port}", str(port)) for part in system.frontend]
+
+
+@contextlib.contextmanager
+def all_running(
+    known: Mapping[str, System], pairs: Mapping[str, tuple[str, str]]
+) -> Iterator[dict[str, Endpoint]]:
+    """Several pairs of frontend and worker at once, by name, for loads that take turns."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(running(known[frontend], known[worker]))
+            for name, (frontend, worker) in pairs.items()
+        }
 
 
 @contextlib.contextmanager
@@ -108,15 +163,15 @@ def running(
                     logs,
                 )
             )
-            command = [part.replace("{port}", str(port)) for part in frontend_of.frontend]
+            command = frontend_command(frontend_of, port)
             frontend = stack.enter_context(process(command, root, "frontend", both, logs))
-            _wait_listed(port, (worker, frontend))
+            _wait_listed(port, {"worker": worker, "frontend": frontend}, logs or root)
             yield Endpoint(port, frontend, worker)
 
 
 def small_free_port() -> int:
     """A free port the peer can parse: it reads the number as a signed 16-bit one."""
-    for port in range(21000, 32000):
+    for port in random.sample(range(21000, 32000), 1000):
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
@@ -149,9 +204,11 @@ def process(
         "DYN_EVENT_PLANE": "zmq",
         "DYN_TCP_RPC_HOST": "127.0.0.1",
         "DYN_SYSTEM_HOST": "127.0.0.1",
-        "DYN_LOG": "warn",
+        "DYN_LOG": "error",
         **extra,
     }
+    if ctypes.util.find_library("jemalloc"):
+        environment.setdefault("DYN_FRONTEND_JEMALLOC", "1")  # the peer is faster with it
     log = (logs or root) / f"{role}.log"
     with log.open("wb") as output:
         child = subprocess.Popen(command, env=environment, stdout=output, stderr=output)
@@ -166,29 +223,73 @@ def process(
             child.wait(10)
 
 
-def _wait_listed(port: int, processes: tuple[subprocess.Popen[bytes], ...]) -> None:
+def get_json(port: int, path: str) -> Any:
+    """What a frontend answers, whatever the status.
+
+    Raises:
+        OSError: There is nobody yet.
+        ValueError: That was no JSON.
+    """
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
+    except http.client.HTTPException as error:
+        raise OSError(error) from error
+    finally:
+        connection.close()
+
+
+def model_ids(port: int) -> list[str]:
+    """The models a frontend lists; none while nobody answers."""
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        return [each["id"] for each in get_json(port, "/v1/models")["data"]]
+    return []
+
+
+def _wait_listed(port: int, processes: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
     deadline = time.monotonic() + _START_S
-    while time.monotonic() < deadline:
-        if any(each.poll() is not None for each in processes):
-            raise RuntimeError("a process of the system under test ended while starting")
-        with contextlib.suppress(OSError, ValueError):
-            url = f"http://127.0.0.1:{port}/v1/models"
-            with urllib.request.urlopen(url, timeout=2) as reply:
-                if json.load(reply)["data"]:
-                    return
+    while not model_ids(port):
+        late = time.monotonic() > deadline
+        for role, each in processes.items():
+            if late or each.poll() is not None:
+                text = (logs / f"{role}.log").read_text()[-2000:]
+                raise RuntimeError(f"no model is listed; {role} ended or is late: {text}")
         time.sleep(0.05)
-    raise RuntimeError(f"no model was listed within {_START_S:g} s")
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all its descendants."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            for child in (task / "children").read_text().split():
+                found += _family(int(child))
+    return found
 
 
 def cpu_seconds(of: subprocess.Popen[bytes]) -> float:
-    """User and system time a process has used so far."""
-    fields = Path(f"/proc/{of.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """User and system time a process and its descendants have used so far."""
+    ticks = 0
+    for pid in _family(of.pid):
+        with contextlib.suppress(OSError):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def memory_mb(of: subprocess.Popen[bytes]) -> dict[str, float]:
+    """Memory of a process and its descendants in MB (2^20): ``rss``, and ``pss``, where what
+    processes share counts in parts."""
+    found = {"rss": 0.0, "pss": 0.0}
+    for pid in _family(of.pid):
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            name, _, amount = line.partition(":")
+            if name.lower() in found:
+                found[name.lower()] += int(amount.split()[0]) / 1024
+    return found
 
 
 def rss_mb(of: subprocess.Popen[bytes]) -> float:
     """Resident memory in MB."""
-    for line in Path(f"/proc/{of.pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
-    return 0.0
+    return memory_mb(of)["rss"]
