@@ -93,6 +93,9 @@ class RequestMeter:
     """Measures one request, from its arrival to its outcome: ``finish`` or ``fail``, once.
 
     As a context manager it takes an exception that leaves its block for the outcome.
+
+    Attributes:
+        ttft: Seconds until the first tokens; ``None`` before.
     """
 
     __slots__ = (
@@ -106,6 +109,7 @@ class RequestMeter:
         "_output",
         "_queued",
         "_start",
+        "ttft",
     )
 
     def __init__(
@@ -121,6 +125,7 @@ class RequestMeter:
         self._closed = False
         self._queued = True
         self._inflight = False
+        self.ttft: float | None = None
         key = (endpoint, self._kind)
         counts.started[key] = counts.started.get(key, 0) + 1
         counts.active += 1
@@ -141,7 +146,8 @@ class RequestMeter:
         if self._queued:
             self._queued = False
             counts.queued -= 1
-            counts.ttft.observe(now - self._start)
+            self.ttft = now - self._start
+            counts.ttft.observe(self.ttft)
         else:
             counts.itl.observe((now - self._last) / count, count)
         self._last = now

@@ -63,7 +63,7 @@ class RequestScope:
 
     def fail(self, code: str) -> None:
         """The answer ends with an error after its status has been sent."""
-        self._failure = code
+        self._failure = self.exchange.error = code
 
     def __enter__(self) -> Self:
         set_request(self.context.id(), self.context.trace)

@@ -34,6 +34,7 @@ from muster.frontend.openai.parameters import IgnoredParameters, Parameters
 from muster.frontend.openai.routes import openai_routes
 from muster.frontend.openapi.about import AboutRoutes
 from muster.frontend.request_id import response_id
+from muster.frontend.request_log import RequestLine, log_refused
 from muster.frontend.routes import RouteTable
 from muster.frontend.surface.routes import add_surfaces, error_for
 from muster.log import facts, set_request
@@ -215,11 +216,15 @@ class Frontend:
         exchange.request_id = response_id(exchange)
         set_request(exchange.request_id)
         self._in_flight += 1
+        with RequestLine(exchange):
+            await self._handle_open(exchange, admin_door or self._door)
+
+    async def _handle_open(self, exchange: Exchange, door: Door | None) -> None:
+        """Answer a request that has been counted in."""
         try:
             if self._state.draining and exchange.path not in _WHILE_DRAINING:
                 exchange.close = True
                 raise ApiError(503, "The service is shutting down", slug="draining")
-            door = admin_door or self._door
             if door is None:
                 await self._routes.find(exchange.method, exchange.path)(exchange)
             else:
@@ -243,12 +248,15 @@ class Frontend:
                     error=error.message,
                 ),
             )
+        exchange.error = error.slug or ""
         exchange.respond(error.status, error_for(exchange, error), headers=error.headers)
 
     def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
         """Answer what never became a request."""
         exchange.request_id = exchange.request_id or response_id(exchange)
         self._answer_error(exchange, ApiError(status, message, slug=_REFUSALS.get(status)))
+        if status != 500:  # that one has been a request, and has its line
+            log_refused(exchange)
 
     async def _metrics(self, exchange: Exchange) -> None:
         exchange.respond(200, generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)

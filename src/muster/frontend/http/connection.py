@@ -80,6 +80,7 @@ class HttpConnection(asyncio.Protocol):
         "_body",
         "_body_bytes",
         "_body_since",
+        "_client",
         "_closed",
         "_current",
         "_handler",
@@ -139,6 +140,7 @@ class HttpConnection(asyncio.Protocol):
         self._head_bytes = 0
         self._body_bytes = 0
         self._target = b""
+        self._client = ""
         self._headers: dict[bytes, bytes] = {}
         self._body: list[bytes] = []
 
@@ -147,6 +149,7 @@ class HttpConnection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start serving."""
         self._transport = cast("asyncio.Transport", transport)
+        self._client = _address(transport.get_extra_info("peername"))
         self._since = self._loop.time()
         self._timer = self._loop.call_later(self._period_s, self._check_time)
         self._task = self._opened(self)
@@ -352,7 +355,7 @@ class HttpConnection(asyncio.Protocol):
         return self._knows is None or self._knows(self._target, self._headers)
 
     def _exchange(self, body: bytes) -> Exchange:
-        return Exchange(
+        exchange = Exchange(
             self,
             method=self._parser.get_method().decode("ascii"),
             target=self._target,
@@ -361,6 +364,8 @@ class HttpConnection(asyncio.Protocol):
             keep_alive=self._parser.should_keep_alive(),
             chunked=self._parser.get_http_version() != "1.0",
         )
+        exchange.client = self._client
+        return exchange
 
     def _refuse_body(self) -> None:
         limit = self._limits.body_bytes
@@ -384,6 +389,7 @@ class HttpConnection(asyncio.Protocol):
             body=b"",
             keep_alive=False,
         )
+        exchange.client = self._client
         self._refuse(exchange, status, message)
         if self._transport is not None and self._transport.can_write_eof():
             self._transport.write_eof()
@@ -436,3 +442,11 @@ class HttpConnection(asyncio.Protocol):
         """Cut the connection; what is buffered is lost."""
         if self._transport is not None:
             self._transport.abort()
+
+
+def _address(peer: object) -> str:
+    """Host and port of a socket's peer; empty for one that has none."""
+    if not isinstance(peer, tuple):
+        return ""
+    host, port, *_ = peer
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Protocol
@@ -67,6 +67,10 @@ class Exchange:
         fields: Further headers of whatever is answered, each a line with its line break.
         caller: Name of who asks, if keys are on; for logs.
         tokens: Tokens that answering has used so far, prompts included; whoever generates sets it.
+        client: Address of who asks, as the connection has it.
+        status: Status that has been answered; 0 before.
+        error: Code of the error that is answered, or that ends a stream; empty if there is none.
+        details: Gives further facts for the request's log line; ``None`` if there are none.
         started: Whether a status line has been sent.
         finished: Whether the response is complete.
     """
@@ -76,7 +80,10 @@ class Exchange:
         "_sink",
         "body",
         "caller",
+        "client",
         "close",
+        "details",
+        "error",
         "fields",
         "finished",
         "headers",
@@ -85,6 +92,7 @@ class Exchange:
         "query",
         "request_id",
         "started",
+        "status",
         "tokens",
     )
 
@@ -111,6 +119,10 @@ class Exchange:
         self.request_id = ""
         self.fields = ""
         self.caller = ""
+        self.client = ""
+        self.status = 0
+        self.error = ""
+        self.details: Callable[[], Mapping[str, object]] | None = None
         self.tokens = 0
         self.started = False
         self.finished = False
@@ -170,6 +182,7 @@ class Exchange:
 
     def _head(self, status: int, fields: str, headers: Mapping[str, str] | None) -> bytes:
         self.started = True
+        self.status = status
         fields += _date.now()
         if self.request_id:
             fields += f"x-request-id: {self.request_id}\r\n"

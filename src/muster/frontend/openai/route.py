@@ -21,6 +21,7 @@ from muster.frontend.openai.parameters import Parameters
 from muster.frontend.openai.requests import GenerationRequest, decode
 from muster.frontend.openai.respond import answer
 from muster.frontend.prompt_run import PromptRun
+from muster.frontend.request_log import GenerationDetails
 from muster.frontend.request_scope import RequestScope
 from muster.frontend.served_model import ServedModel
 from muster.llm.protocol import EngineRequest
@@ -80,7 +81,8 @@ class GenerationRoute(Generic[T]):
             raise
         stream = bool(request.stream)
         with self._metrics.start(model.name, self._api.endpoint, stream=stream) as meter:
-            job = await self._prepare(exchange, request, model, scope)
+            exchange.details = details = GenerationDetails(model.name, meter)
+            details.job = job = await self._prepare(exchange, request, model, scope)
             try:
                 await answer(exchange, job, self._api, meter)
             finally:

@@ -123,6 +123,8 @@ class SurfaceRoute:
             raise self._surface.rename(error) from error
         finally:
             exchange.tokens = asked.tokens
+            exchange.error, exchange.details = asked.error, asked.details
+            asked.details = None
 
 
 def _prepare(job: Job) -> None:
