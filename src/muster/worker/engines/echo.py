@@ -10,7 +10,7 @@ import msgspec
 from muster.errors import ConfigError, InvalidArgument
 from muster.llm.protocol import EngineRequest
 from muster.wire.context import Context
-from muster.worker.engines.request import Item, read_request
+from muster.worker.engines.request import Item, choice_count, read_request
 from muster.worker.engines.timing import Pacer
 
 __all__ = ["EchoEngine", "EchoSettings"]
@@ -48,14 +48,16 @@ class EchoEngine:
     ) -> AsyncGenerator[Item, None]:
         """Give back the prompt, up to ``max_tokens``; ``stop`` if it is whole, else ``length``.
 
-        Choices and stops of the request are not looked at: there is one choice, and the frontend
-        knows the stops.
+        All ``n`` choices are the same. Stops of the request are not looked at: the frontend knows
+        them.
 
         Raises:
-            InvalidArgument: If the request is malformed or asks for less than one token.
+            InvalidArgument: If the request is malformed, asks for less than one token, or for less
+                than one choice or more than 128.
         """
         typed = read_request(request)
         tokens, reason = _reply(typed)
+        choices = range(choice_count(typed))
         chunk, delay_s = self._settings.chunk, self._settings.delay_s
         pacer = Pacer(context)
         for start in range(0, max(len(tokens), 1), chunk):
@@ -63,10 +65,11 @@ class EchoEngine:
             if not await pacer.wait(delay_s * len(piece)):
                 yield {"token_ids": [], "index": 0, "finish_reason": "cancelled"}
                 return
-            item: Item = {"token_ids": piece, "index": 0}
-            if start + chunk >= len(tokens):
-                item["finish_reason"] = reason
-            yield item
+            for index in choices:
+                item: Item = {"token_ids": piece, "index": index}
+                if start + chunk >= len(tokens):
+                    item["finish_reason"] = reason
+                yield item
 
 
 def _reply(request: EngineRequest) -> tuple[list[int], str]:

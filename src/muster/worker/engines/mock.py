@@ -22,7 +22,7 @@ from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
 from muster.llm.tokenizer import Tokenizer
 from muster.wire.context import Context
-from muster.worker.engines.request import Item, read_request
+from muster.worker.engines.request import Item, choice_count, read_request
 from muster.worker.engines.timing import Pacer, Timing
 from muster.worker.engines.vocabulary import Vocabulary, choose_words
 
@@ -130,7 +130,7 @@ class MockEngine:
         rules = StopRules.of(request.stop_conditions, eos_token_ids=request.eos_token_ids)
         limit = min(rules.max_tokens, self._room(request))
         rules = msgspec.structs.replace(rules, max_tokens=limit)
-        choices = [self._choice(request, rules, index) for index in range(_choice_count(request))]
+        choices = [self._choice(request, rules, index) for index in range(choice_count(request))]
         return zip(choices[0]) if len(choices) == 1 else _interleave(choices)
 
     def _room(self, request: EngineRequest) -> int:
@@ -190,15 +190,6 @@ def _checked_items(tokens: Iterator[int], checker: StopChecker, index: int) -> I
 def _interleave(choices: list[Iterator[Item]]) -> Iterator[Step]:
     while step := tuple(item for choice in choices if (item := next(choice, None)) is not None):
         yield step
-
-
-def _choice_count(request: EngineRequest) -> int:
-    count = request.sampling_options.n
-    if count is None:
-        return 1
-    if not 1 <= count <= 128:
-        raise InvalidArgument(f"n must be between 1 and 128, got {count}")
-    return count
 
 
 def _cancelled() -> Item:

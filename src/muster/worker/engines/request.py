@@ -7,7 +7,7 @@ from typing import Any
 from muster.errors import InvalidArgument, ProtocolError
 from muster.llm.protocol import EngineRequest, as_request
 
-__all__ = ["Item", "read_request"]
+__all__ = ["Item", "choice_count", "read_request"]
 
 Item = dict[str, Any]
 """One output as it is encoded for the wire; see ``muster.llm.protocol.EngineOutput``."""
@@ -29,3 +29,17 @@ def read_request(request: EngineRequest | dict[str, Any]) -> EngineRequest:
             error.message,
             hint="this engine takes tokens: register the model with ModelInput.Tokens",
         ) from error
+
+
+def choice_count(request: EngineRequest) -> int:
+    """How many answers are asked for.
+
+    Raises:
+        InvalidArgument: If that is less than one or more than 128.
+    """
+    count = request.sampling_options.n
+    if count is None:
+        return 1
+    if not 1 <= count <= 128:
+        raise InvalidArgument(f"n must be between 1 and 128, got {count}")
+    return count

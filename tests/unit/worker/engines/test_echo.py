@@ -85,3 +85,15 @@ def test_settings_out_of_range_are_config_errors() -> None:
         EchoSettings(chunk=0)
     with pytest.raises(ConfigError, match="delay_s"):
         EchoSettings(delay_s=-1)
+
+
+def test_every_choice_asked_for_is_the_prompt() -> None:
+    body = request([7, 8]) | {"sampling_options": {"n": 2}}
+    assert [(item["index"], item["token_ids"]) for item in echo(body)] == [
+        (0, [7]),
+        (1, [7]),
+        (0, [8]),
+        (1, [8]),
+    ]
+    with pytest.raises(InvalidArgument, match="between 1 and 128"):
+        echo(request([7]) | {"sampling_options": {"n": 129}})
