@@ -61,9 +61,40 @@ def read(name: str, *pieces: str, prompt_end: str = "") -> tuple[str, str]:
             "def",
         ),
         ("gpt_oss", "def", "", "def"),
+        ("nemotron_v3", "abc</think>def", "abc", "def"),
+        ("deepseek_v4", "<think>abc</think>def", "abc", "def"),
+        ("minimax_m3", "<mm:think>abc</mm:think>def", "abc", "def"),
+        ("minimax_append_think", "abc</think>def", "", "<think>abc</think>def"),
+        ("minimax_append_think", "<think>abc</think>def", "", "<think>abc</think>def"),
+        ("gemma4", "<|channel>thought\nabc<channel|>def", "abc", "def"),
+        ("gemma4", "<|channel>thoughts<channel|>def", "thoughts", "def"),
+        (
+            "kimi_k3",
+            (
+                "<|open|>think<|sep|>abc<|close|>think<|sep|><|open|>response<|sep|>def"
+                "<|close|>response<|sep|><|close|>message<|sep|><|end_of_msg|>"
+            ),
+            "abc",
+            "def",
+        ),
+        (
+            "inkling",
+            (
+                "<|content_thinking|>abc<|end_message|>"
+                "<|message_model|><|content_text|>def<|end_message|><|content_model_end_sampling|>"
+            ),
+            "abc",
+            "def",
+        ),
+        (
+            "muse",
+            (" to=self<|message|>abc<|eom|><|start|>assistant to=user<|message|>def<|eot|>"),
+            "abc",
+            "def",
+        ),
     ],
 )
-def test_recorded_replies_are_told_apart(
+def test_replies_in_each_format_are_told_apart(
     name: str, text: str, reasoning: str, content: str
 ) -> None:
     assert read(name, text) == (reasoning, content)
@@ -78,12 +109,41 @@ def test_recorded_replies_are_told_apart(
         ("deepseek_r1", "<think>\n\n</think>\n\n", "", "abcdef"),
         ("deepseek_v3_1", "<think>", "abc", "def"),
         ("deepseek_v3_1", "</think>", "", "abcdef"),
+        ("glm45", "<|assistant|>\n<think>", "abc", "def"),
+        ("glm45", "<|assistant|>\n<think></think>", "", "abcdef"),
+        ("kimi_k25", "<think></think>", "", "abcdef"),
     ],
 )
 def test_the_prompts_end_says_how_a_reply_begins(
     name: str, prompt_end: str, reasoning: str, content: str
 ) -> None:
     assert read(name, "abc</think>def", prompt_end=prompt_end) == (reasoning, content)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "content"),
+    [
+        (
+            "kimi_k25",
+            "abc<|tool_calls_section_begin|>...",
+            "<|tool_calls_section_begin|>...",
+        ),
+        ("minimax_m2", "abc\n<minimax:tool_call>...", "<minimax:tool_call>..."),
+        ("minimax_m3", "<mm:think>abc]<]minimax[>[<tool_call>", "]<]minimax[>[<tool_call>"),
+    ],
+)
+def test_a_call_ends_reasoning_that_was_not_closed(name: str, text: str, content: str) -> None:
+    assert read(name, text) == ("abc", content)
+    assert read(name, *text) == ("abc", content)
+
+
+def test_the_prompts_end_tells_for_markers_of_other_formats_too() -> None:
+    text = "abc<|close|>think<|sep|><|open|>response<|sep|>def"
+    assert read("kimi_k3", text, prompt_end="<|open|>think<|sep|>") == ("abc", "def")
+    text = "abc</mm:think>def"
+    assert read("minimax_m3", text, prompt_end="<mm:think>\n") == ("abc", "def")
+    text = "abc<channel|>def"
+    assert read("gemma4", text, prompt_end="<|channel>thought\n") == ("abc", "def")
 
 
 PIECES = [
@@ -100,6 +160,21 @@ PIECES = [
     "<|channel|>commentary to=functions.f",
     "<|message|>",
     "<|end|>",
+    "<mm:think>",
+    "</mm:think>",
+    "]<]minimax[>[<tool_call>",
+    "<|channel>",
+    "<channel|>",
+    "thought\n",
+    "<|open|>think<|sep|>",
+    "<|close|>think<|sep|>",
+    "<|open|>tools<|sep|>",
+    "<|message_model|>",
+    "<|content_thinking|>",
+    "<|content_text|>",
+    "<|end_message|>",
+    " to=self",
+    "<|eom|>",
     "<",
     "\n",
     " ",
@@ -132,6 +207,8 @@ def test_how_a_reply_is_cut_makes_no_difference(
 @given(text=st.text(st.characters(exclude_characters="<◁[H")))
 def test_text_without_markers_is_all_one_or_the_other(name: str, text: str) -> None:
     reasoning, content = read(name, text)
+    if name == "minimax_append_think":
+        content = content.removeprefix("<think>")
     assert (reasoning, content) in ((text.strip(), ""), ("", text))
 
 

@@ -44,6 +44,9 @@ def bar(words: str) -> str:
     return f"<\uff5c{words.replace(' ', chr(0x2581))}\uff5c>"
 
 
+DSML = "\uff5cDSML\uff5c"
+
+
 def read(name: str, text: str, **options: Any) -> list[Event]:
     numbers = itertools.count()
     form = ReplyFormat(tool_call_parser=name, tools=TOOLS, **options)
@@ -195,11 +198,131 @@ WHOLE = [
             "<|message|>{}<|call|>"
         ),
     ),
+    (
+        "qwen3",
+        f'<tool_call>\n{{"name": "weather", "arguments": {KOELN_JSON}}}\n</tool_call>\n<tool_call>\n<function=now>\n</function>\n</tool_call>',
+    ),
+    (
+        "nemotron_nano",
+        (
+            "<tool_call>\n<function=weather>\n<parameter=city>\nKöln\n</parameter>\n"
+            "<parameter=days>\n2\n</parameter>\n</function>\n</tool_call>\n"
+            "<tool_call>\n<function=now>\n</function>\n</tool_call>"
+        ),
+    ),
+    (
+        "kimi_k2",
+        (
+            "<|tool_call_section_begin|><|tool_call_begin|>functions.weather:0"
+            f"<|tool_call_argument_begin|>{KOELN_JSON}<|tool_call_end|>"
+            "<|tool_call_begin|>functions.now:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
+            "<|tool_call_section_end|>"
+        ),
+    ),
+    (
+        "default",
+        (
+            f'<TOOLCALL>[{{"name": "weather", "arguments": {KOELN_JSON}}}, '
+            '{"name": "now", "arguments": {}}]</TOOLCALL>'
+        ),
+    ),
+    (
+        "default",
+        (
+            f'<|python_tag|>{{"name": "weather", "arguments": {KOELN_JSON}}}; '
+            '{"name": "now", "arguments": {}}'
+        ),
+    ),
+    (
+        "deepseek_v3_2",
+        (
+            f'<{DSML}function_calls>\n<{DSML}invoke name="weather">\n'
+            f'<{DSML}parameter name="city" string="true">Köln</{DSML}parameter>\n'
+            f'<{DSML}parameter name="days" string="false">2</{DSML}parameter>\n'
+            f'</{DSML}invoke>\n<{DSML}invoke name="now">\n</{DSML}invoke>\n'
+            f"</{DSML}function_calls>"
+        ),
+    ),
+    (
+        "deepseek_v4",
+        (
+            f'<{DSML}tool_calls><{DSML}invoke name="weather">'
+            f'<{DSML}parameter name="city" string="true">Köln</{DSML}parameter>'
+            f'<{DSML}parameter name="days" string="false">2</{DSML}parameter>'
+            f'</{DSML}invoke><{DSML}invoke name="now"></{DSML}invoke></{DSML}tool_calls>'
+        ),
+    ),
+    (
+        "deepseek_v41",
+        (
+            f'<{DSML} calls>\n<{DSML} invoke name="weather">{KOELN_JSON}</{DSML} invoke>\n'
+            f'<{DSML} invoke name="now"></{DSML} invoke>\n</{DSML} calls>'
+        ),
+    ),
+    (
+        "minimax_m2",
+        (
+            '<minimax:tool_call>\n<invoke name="weather">\n<parameter name="city">Köln</parameter>'
+            '\n<parameter name="days">2</parameter>\n</invoke>\n<invoke name="now">\n</invoke>\n'
+            "</minimax:tool_call>"
+        ),
+    ),
+    (
+        "minimax_m3",
+        (
+            '@<tool_call>\n@<invoke name="weather">@<city>Köln@</city>@<days>2@</days>@</invoke>\n'
+            '@<invoke name="now">@</invoke>\n@</tool_call>'
+        ).replace("@", "]<]minimax[>["),
+    ),
+    (
+        "gemma4",
+        (
+            '<|tool_call>call:weather{city:<|"|>Köln<|"|>,days:2}<tool_call|>'
+            "<|tool_call>call:now{}<tool_call|>"
+        ),
+    ),
+    (
+        "kimi_k3",
+        (
+            '<|open|>tools<|sep|><|open|>call tool="weather" index="1"<|sep|>'
+            '<|open|>argument key="city" type="string"<|sep|>Köln<|close|>argument<|sep|>'
+            '<|open|>argument key="days" type="number"<|sep|>2<|close|>argument<|sep|>'
+            '<|close|>call<|sep|><|open|>call tool="now" index="2"<|sep|><|close|>call<|sep|>'
+            "<|close|>tools<|sep|>"
+        ),
+    ),
+    (
+        "kimi_k3",
+        (
+            '<|open|>tools<|sep|><|open|>call tool="weather" index="1"<|sep|>'
+            f'<|open|>json type="object"<|sep|>{KOELN_JSON}<|close|>json<|sep|>'
+            '<|close|>call<|sep|><|open|>call tool="now" index="2"<|sep|><|close|>call<|sep|>'
+            "<|close|>tools<|sep|>"
+        ),
+    ),
+    (
+        "inkling",
+        (
+            f'weather<|content_invoke_tool_json|>{{"name": "weather", "args": {KOELN_JSON}}}'
+            "<|end_message|><|message_model|>now<|content_invoke_tool_json|>"
+            '{"name": "now", "args": {}}<|end_message|><|content_model_end_sampling|>'
+        ),
+    ),
+    (
+        "muse",
+        (
+            ' to=weather<|message|><atem:function_calls>\n<atem:invoke name="weather">\n'
+            '<atem:parameter name="city">Köln</atem:parameter>\n'
+            '<atem:parameter name="days">2</atem:parameter>\n</atem:invoke>\n'
+            "</atem:function_calls><|eom|><|start|>assistant to=now<|message|>"
+            '<atem:function_calls><atem:invoke name="now"></atem:invoke></atem:function_calls><|eot|>'
+        ),
+    ),
 ]
 
 
 @pytest.mark.parametrize(("name", "text"), WHOLE)
-def test_recorded_calls_are_found(name: str, text: str) -> None:
+def test_calls_in_each_format_are_found(name: str, text: str) -> None:
     events = read(name, text)
     assert calls(events) == BOTH
     assert content(events) == ""

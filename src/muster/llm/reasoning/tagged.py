@@ -24,6 +24,9 @@ class TaggedReasoningParser(ScannerParser):
         closing: The markers that end it.
         inside: Whether the reply begins with reasoning, without a marker.
         anywhere: Whether it may also begin later than at the start of the reply.
+        label: What may follow an opening marker and is dropped with it.
+        calls: Markers that end reasoning as well, and stay in the content.
+        plain: Characters. A reply that begins with one of them does not begin with reasoning.
     """
 
     def __init__(
@@ -33,9 +36,15 @@ class TaggedReasoningParser(ScannerParser):
         *,
         inside: bool = False,
         anywhere: bool = True,
+        label: str = "",
+        calls: tuple[str, ...] = (),
+        plain: str = "",
     ) -> None:
         self._openings = opening
-        self._closing = Markers(*closing)
+        self._calls = calls
+        self._label = label
+        self._plain = plain
+        self._closing = Markers(*closing, *calls)
         self._opening = Markers(*opening)
         self._first = Markers(*opening, *closing)
         self._inside = inside
@@ -47,13 +56,14 @@ class TaggedReasoningParser(ScannerParser):
         scanner = self.scanner
         if self._inside or not self._anywhere:
             scanner.begin()
-            yield from scanner.space()
+            first = yield from scanner.space()
             opened = yield from scanner.accept(*self._openings)
+            inside = self._inside and (not first or first not in self._plain)
             if opened is None:
                 # Only white space was taken: it belongs to what follows.
                 scanner.abort()
             scanner.close()
-            if opened is not None or self._inside:
+            if opened is not None or inside:
                 yield from self._reasoning()
             elif not self._anywhere:
                 yield from scanner.remainder(scanner.content)
@@ -67,6 +77,11 @@ class TaggedReasoningParser(ScannerParser):
 
     def _reasoning(self) -> Steps[None]:
         scanner = self.scanner
-        yield from scanner.text_until(self._closing, scanner.reasoning)
+        if self._label:
+            yield from scanner.accept(self._label)
+        marker = yield from scanner.text_until(self._closing, scanner.reasoning)
         scanner.end_reasoning()
-        yield from scanner.space()
+        if marker in self._calls:
+            scanner.content(marker)
+        else:
+            yield from scanner.space()

@@ -62,27 +62,30 @@ class ForcedParser:
 
     Args:
         guided: Reads the JSON.
-        own: Reads the model's format; ``None`` if it has none.
-        first: What the JSON begins with, one of these characters.
+        own: Reads the model's format.
+        array: Whether the JSON may be an array of objects, besides an object.
     """
 
-    def __init__(self, guided: Parser, own: Parser | None, *, first: str) -> None:
+    def __init__(self, guided: Parser, own: Parser, *, array: bool) -> None:
         self._guided = guided
         self._own = own
-        self._first = first
+        self._array = array
         self._held = ""
-        self._chosen: Parser | None = guided if own is None else None
+        self._chosen: Parser | None = None
 
     def feed(self, text: str) -> list[Event]:
-        """Take more of the reply; its first character that is not white space decides."""
-        if self._chosen is None:
-            self._held += text
-            start = self._held.lstrip()
-            if not start:
-                return []
-            self._chosen = self._guided if start[0] in self._first else self._own
-            text, self._held = self._held, ""
-        return self._chosen.feed(text) if self._chosen is not None else []
+        """Take more of the reply; how it begins decides."""
+        if self._chosen is not None:
+            return self._chosen.feed(text)
+        self._held += text
+        start = self._held.lstrip()
+        if self._array and start.startswith("["):
+            # Several formats begin with a bracket; what is in it tells.
+            start = start[1:].lstrip()
+        if not start:
+            return []
+        self._chosen = self._guided if start.startswith("{") else self._own
+        return self._chosen.feed(self._held)
 
     def finish(self) -> list[Event]:
         """The reply is over."""

@@ -12,6 +12,7 @@ from muster.llm.tool_calls.json_value import stream_arguments
 from muster.llm.tool_calls.markers import Markers
 from muster.llm.tool_calls.scanner import Malformed, NewId, Steps
 from muster.llm.tool_calls.scanner_parser import ScannerParser
+from muster.llm.tool_calls.tagged import Tools
 
 __all__ = ["HarmonyParser"]
 
@@ -29,10 +30,14 @@ class HarmonyParser(ScannerParser):
 
     Args:
         new_id: Makes ids.
+        tools: The request's functions; not needed, arguments are JSON.
         calls: Whether the request has functions. Without, a call is shown as it was written.
+        prompt_end: The last characters of the prompt; not needed.
     """
 
-    def __init__(self, new_id: NewId, *, calls: bool = True) -> None:
+    def __init__(
+        self, new_id: NewId, tools: Tools = (), *, calls: bool = True, prompt_end: str = ""
+    ) -> None:
         self._calls = calls
         super().__init__(new_id)
 

@@ -181,10 +181,11 @@ def stream_arguments(
 class _CallObject:
     """What is known of a call that is being read."""
 
-    __slots__ = ("held", "name", "scanner", "started")
+    __slots__ = ("arguments", "held", "name", "scanner", "started")
 
-    def __init__(self, scanner: Scanner) -> None:
+    def __init__(self, scanner: Scanner, arguments: tuple[str, ...]) -> None:
         self.scanner = scanner
+        self.arguments = arguments
         self.name: str | None = None
         self.held: str | None = None
         self.started = False
@@ -196,7 +197,7 @@ class _CallObject:
             if self.name is not None:
                 raise Malformed
             self.name = yield from _string_value(scanner)
-        elif key in ("arguments", "parameters"):
+        elif key in self.arguments:
             if self.started or self.held is not None:
                 raise Malformed
             if self.name is None:
@@ -219,17 +220,23 @@ class _CallObject:
         self.scanner.end_call()
 
 
-def call_object(scanner: Scanner, *, bare: bool = False) -> Steps[None]:
+def call_object(
+    scanner: Scanner,
+    *,
+    bare: bool = False,
+    arguments: tuple[str, ...] = ("arguments", "parameters"),
+) -> Steps[None]:
     """A call written ``{"name": ..., "arguments": {...}}``; ``parameters`` will do as well.
 
     Args:
         scanner: The text, from the brace on.
         bare: Whether nothing but its form says that it is a call. Then it must have arguments.
+        arguments: The names that arguments may have.
 
     Raises:
         Malformed: If it is something else.
     """
-    call = _CallObject(scanner)
+    call = _CallObject(scanner, arguments)
     yield from scanner.expect("{")
     while True:
         yield from scanner.space()

@@ -9,20 +9,24 @@ from muster.llm.tool_calls.scanner_parser import MarkedParser
 
 __all__ = ["KimiK2Parser"]
 
-_SECTION, _SECTION_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
+_SECTIONS = ("<|tool_calls_section_begin|>", "<|tool_call_section_begin|>")
+_SECTION_ENDS = ("<|tool_calls_section_end|>", "<|tool_call_section_end|>")
 _CALL, _CALL_END = "<|tool_call_begin|>", "<|tool_call_end|>"
 _ARGUMENTS = Markers("<|tool_call_argument_begin|>")
 
 
 class KimiK2Parser(MarkedParser):
-    """The ids are kept as they are, since the model's template reads names from them."""
+    """The ids are kept as they are, since the model's template reads names from them.
 
-    opening = Markers(_SECTION, _CALL)
+    The section's markers are sometimes written in the singular.
+    """
+
+    opening = Markers(*_SECTIONS, _CALL)
 
     def calls(self, marker: str) -> Steps[None]:
         """The calls of a section, or one without."""
         scanner = self.scanner
-        if marker == _SECTION:
+        if marker != _CALL:
             yield from scanner.space()
             yield from scanner.expect(_CALL)
         while True:
@@ -36,5 +40,5 @@ class KimiK2Parser(MarkedParser):
             yield from scanner.space()
             yield from scanner.accept(_CALL_END)
             yield from scanner.space()
-            if (yield from scanner.accept(_CALL, _SECTION_END)) != _CALL:
+            if (yield from scanner.accept(_CALL, *_SECTION_ENDS)) != _CALL:
                 return

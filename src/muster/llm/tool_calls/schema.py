@@ -9,7 +9,10 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["Schemas"]
+__all__ = ["ANYTHING", "Schemas"]
+
+ANYTHING: Mapping[str, Any] = {}
+"""The schema of a value that may be of any type."""
 
 _LONGEST_LITERAL = 10_000
 
@@ -43,15 +46,21 @@ class Schemas:
         return not types or types == {"string"}
 
     def as_json(self, function: str, parameter: str, text: str) -> str:
-        """A value that need not be a string, as JSON.
+        """The value of a parameter that need not be a string, as JSON; see ``convert``."""
+        return self.convert(self.of(function, parameter), text)
+
+    def convert(self, schema: Mapping[str, Any] | None, text: str) -> str:
+        """A value as JSON. Without a schema it is a string.
 
         What does not fit the schema stays the string it is, so that the caller can see it.
         """
-        types = self._types(function, parameter)
+        types = _types_of(schema) if schema is not None else {"string"}
+        if types == {"string"}:
+            return msgspec.json.encode(text).decode()
         value = text.strip()
-        if value.lower() in ("null", "none"):
-            return "null"
         lowered = value.lower()
+        if lowered in ("null", "none"):
+            return "null"
         if "boolean" in types and lowered in ("true", "false"):
             return lowered
         parsed = _parse(value)
@@ -59,10 +68,23 @@ class Schemas:
             return parsed[1]
         return msgspec.json.encode(text).decode()
 
-    def _types(self, function: str, parameter: str) -> set[str]:
+    def quoted(self, text: str) -> str | None:
+        """``text`` if it is a string in JSON's quotes, without white space around; else ``None``."""
+        value = text.strip()
+        if not value.startswith('"'):
+            return None
+        parsed = _parse(value)
+        return value if parsed is not None and isinstance(parsed[0], str) else None
+
+    def of(self, function: str, parameter: str) -> Mapping[str, Any] | None:
+        """The schema of a parameter; ``None`` if it has none that can be read."""
         properties = self._properties.get(function)
         schema = properties.get(parameter) if properties is not None else None
-        return _types_of(schema) if isinstance(schema, Mapping) else set()
+        return schema if isinstance(schema, Mapping) else None
+
+    def _types(self, function: str, parameter: str) -> set[str]:
+        schema = self.of(function, parameter)
+        return _types_of(schema) if schema is not None else set()
 
 
 def _types_of(schema: Mapping[str, Any]) -> set[str]:

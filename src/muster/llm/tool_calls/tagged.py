@@ -10,9 +10,12 @@ import msgspec
 from muster.llm.tool_calls.markers import Markers
 from muster.llm.tool_calls.scanner import Malformed, NewId, Steps
 from muster.llm.tool_calls.scanner_parser import MarkedParser
-from muster.llm.tool_calls.schema import Schemas
+from muster.llm.tool_calls.schema import ANYTHING, Schemas
 
-__all__ = ["TaggedParser"]
+__all__ = ["TaggedParser", "Tools"]
+
+Tools = Sequence[Mapping[str, Any]]
+"""A request's ``tools``, as the client wrote them."""
 
 
 def _escaped(text: str) -> str:
@@ -27,9 +30,9 @@ class TaggedParser(MarkedParser):
         tools: The request's functions: only their schemas tell a number from a string of digits.
     """
 
-    def __init__(self, new_id: NewId, tools: Sequence[Mapping[str, Any]] = ()) -> None:
-        self._schemas = Schemas(tools)
-        self._function = ""
+    def __init__(self, new_id: NewId, tools: Tools = ()) -> None:
+        self.schemas = Schemas(tools)
+        self.function = ""
         self._keys: set[str] = set()
         super().__init__(new_id)
 
@@ -37,7 +40,7 @@ class TaggedParser(MarkedParser):
         """Start a call and its object."""
         self.scanner.start_call(name)
         self.scanner.arguments("{")
-        self._function = name
+        self.function = name
         self._keys = set()
 
     def end(self) -> None:
@@ -45,43 +48,58 @@ class TaggedParser(MarkedParser):
         self.scanner.arguments("}")
         self.scanner.end_call()
 
-    def argument(self, key: str, end: Markers, *, padded: bool) -> Steps[None]:
-        """A value up to the marker ``end``.
+    def key(self, key: str) -> None:
+        """Write the key of the next argument.
+
+        Raises:
+            Malformed: If it is empty, or came before.
+        """
+        if not key or key in self._keys:
+            raise Malformed
+        comma = ", " if self._keys else ""
+        self.scanner.arguments(f"{comma}{msgspec.json.encode(key).decode()}: ")
+        self._keys.add(key)
+
+    def argument(
+        self, key: str, end: Markers, *, padded: bool, text: bool | None = None
+    ) -> Steps[None]:
+        """A key and its value, up to the marker ``end``.
 
         Args:
             key: The parameter.
             end: What the value ends with.
             padded: Whether one line break on either side is layout.
+            text: Whether it is a string, where the format says so; ``None``: by the schema.
 
         Raises:
             Malformed: If there is no such marker, or the key came before.
         """
-        if not key or key in self._keys:
-            raise Malformed
         scanner = self.scanner
-        scanner.arguments(f"{', ' if self._keys else ''}{msgspec.json.encode(key).decode()}: ")
-        self._keys.add(key)
+        self.key(key)
         if padded:
             yield from scanner.accept("\r\n", "\n")
-        if self._schemas.is_text(self._function, key):
+        if self.schemas.is_text(self.function, key) if text is None else text:
             scanner.arguments('"')
             held = ""
 
-            def stream(text: str) -> None:
+            def stream(piece: str) -> None:
                 nonlocal held
-                text = held + text
-                kept = text.removesuffix("\n") if padded else text
-                held = text[len(kept) :]
+                piece = held + piece
+                kept = piece.removesuffix("\n") if padded else piece
+                held = piece[len(kept) :]
                 if kept:
                     scanner.arguments(_escaped(kept))
 
             if (yield from scanner.text_until(end, stream)) is None:
                 raise Malformed
             scanner.arguments('"')
+            return
+        pieces: list[str] = []
+        if (yield from scanner.text_until(end, pieces.append)) is None:
+            raise Malformed
+        value = "".join(pieces)
+        value = value.removesuffix("\n") if padded else value
+        if text is None:
+            scanner.arguments(self.schemas.as_json(self.function, key, value))
         else:
-            pieces: list[str] = []
-            if (yield from scanner.text_until(end, pieces.append)) is None:
-                raise Malformed
-            text = "".join(pieces)
-            text = text.removesuffix("\n") if padded else text
-            scanner.arguments(self._schemas.as_json(self._function, key, text))
+            scanner.arguments(self.schemas.convert(ANYTHING, value))
