@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 
 from muster.errors import EngineError
+from muster.frontend.text_offsets import TextOffsets
 from muster.llm.protocol import (
     CompletionUsage,
     EngineOutput,
@@ -20,12 +21,16 @@ __all__ = ["Choice", "TokenScore"]
 
 
 class TokenScore(msgspec.Struct, frozen=True, gc=False):
-    """What the engine said about one token it chose."""
+    """What the engine said about one token it chose.
+
+    ``offset`` is how many characters of the choice's text are before it, where that is counted.
+    """
 
     token_id: int
     token: str | None
     logprob: float
     top: Sequence[TopLogprob]
+    offset: int = 0
 
 
 class Choice:
@@ -35,6 +40,8 @@ class Choice:
         index: Its index in the reply.
         checker: Decodes its tokens and ends it.
         scored: Whether the client wants log probabilities.
+        offsets: Counts where its tokens begin, for scores that say so.
+        keep_ids: Whether the client wants its token ids.
 
     Attributes:
         text: Text that has not been taken yet.
@@ -42,23 +49,37 @@ class Choice:
         finish_reason: Why it ended; ``None`` while it goes on.
         ended_by_engine: Whether the engine said so itself.
         stop: The stop string or id that ended it, if one did.
+        stop_reason: The same, or else what the engine gave for it.
+        token_ids: Its token ids so far, that of the end included; ``None`` if they are not kept.
         usage: The engine's own count, if it sent one with its last output.
     """
 
     __slots__ = (
         "_checker",
+        "_offsets",
         "_scored",
         "ended_by_engine",
         "finish_reason",
         "index",
         "scores",
         "stop",
+        "stop_reason",
         "text",
+        "token_ids",
         "usage",
     )
 
-    def __init__(self, index: int, checker: StopChecker, *, scored: bool = False) -> None:
+    def __init__(
+        self,
+        index: int,
+        checker: StopChecker,
+        *,
+        scored: bool = False,
+        offsets: TextOffsets | None = None,
+        keep_ids: bool = False,
+    ) -> None:
         self._checker = checker
+        self._offsets = offsets
         self._scored = scored
         self.index = index
         self.text = ""
@@ -66,6 +87,8 @@ class Choice:
         self.finish_reason: FinishReason | None = None
         self.ended_by_engine = False
         self.stop: str | int | None = None
+        self.stop_reason: str | int | None = None
+        self.token_ids: list[int] | None = [] if keep_ids else None
         self.usage: CompletionUsage | None = None
 
     @property
@@ -89,6 +112,7 @@ class Choice:
         before = self._checker.tokens
         token_ids: list[int] = []
         reason: str | None = None
+        ending: EngineOutput | None = None
         for output in outputs:
             if output.text is None and not self._scored:
                 token_ids += output.token_ids
@@ -99,12 +123,15 @@ class Choice:
                 self._push_one(output)
             reason = output.finish_reason
             if reason is not None:
+                ending = output
                 break
         if token_ids:
             self._push(token_ids)
-        if reason is not None:
-            self.usage = outputs[-1].completion_usage
+        if ending is not None and reason is not None:
+            self.usage = ending.completion_usage
             self._end(openai_finish_reason(reason))
+            if self.stop_reason is None:
+                self.stop_reason = ending.stop_reason
         return self._checker.tokens - before
 
     def end(self) -> None:
@@ -134,24 +161,31 @@ class Choice:
             step = self._checker.flush()
             self.text += step.text
             self.finish_reason = step.finish_reason or reason
-            self.stop = step.stop
+            self.stop = self.stop_reason = step.stop
 
     def _push(self, token_ids: list[int], text: str | None = None) -> Step:
         step = self._checker.push(token_ids, text)
         self.text += step.text
+        if self.token_ids is not None:
+            self.token_ids += token_ids[: step.tokens]
         if step.finish_reason is not None:
             self.finish_reason = step.finish_reason
-            self.stop = step.stop
+            self.stop = self.stop_reason = step.stop
         return step
 
     def _push_one(self, output: EngineOutput) -> None:
         """Take an output whose text or scores must be kept with its tokens."""
         step = self._push(output.token_ids, output.text)
-        if not self._scored or output.log_probs is None:
+        if not self._scored:
+            return
+        token_ids = output.token_ids[: step.tokens]
+        offsets = self._offsets
+        begins = [offsets.next(token_id) for token_id in token_ids] if offsets is not None else ()
+        if output.log_probs is None:
             return
         texts = output.tokens or ()
         tops = output.top_logprobs or ()
-        pairs = zip(output.token_ids[: step.tokens], output.log_probs, strict=False)
+        pairs = zip(token_ids, output.log_probs, strict=False)
         for position, (token_id, logprob) in enumerate(pairs):
             self.scores.append(
                 TokenScore(
@@ -159,5 +193,6 @@ class Choice:
                     texts[position] if position < len(texts) else None,
                     logprob,
                     tops[position] if position < len(tops) else (),
+                    begins[position] if begins else 0,
                 )
             )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from typing import Any
 
 from muster.errors import MusterError
 from muster.frontend.choice import Choice
@@ -29,15 +30,31 @@ class PromptRun:
 
     Attributes:
         new_tokens: By how many tokens the answers grew in the last step.
+        prompt_scores: What the engine said of the prompt's tokens, as it came: asked for, an engine
+            of Dynamo's sends it as ``engine_data``, usually with its last output. ``None`` until
+            then.
     """
 
-    __slots__ = ("_open", "_stream", "_stream_ended", "choices", "new_tokens", "request")
+    __slots__ = (
+        "_open",
+        "_single",
+        "_stream",
+        "_stream_ended",
+        "choices",
+        "new_tokens",
+        "prompt_scores",
+        "request",
+    )
 
     def __init__(self, request: EngineRequest, choices: Sequence[Choice]) -> None:
         self.request = request
         self.choices = choices
         self.new_tokens = 0
+        self.prompt_scores: Any = None
         self._open = len(choices)
+        # Asked for more candidates than answers, an engine may send the others, too.
+        candidates = request.sampling_options.best_of or 1
+        self._single = len(choices) == 1 and candidates == 1 and not self._wants_prompt_scores
         self._stream: ResponseStream[EngineOutput] | None = None
         self._stream_ended = False
 
@@ -98,9 +115,11 @@ class PromptRun:
 
     def _take(self, outputs: Sequence[EngineOutput]) -> Sequence[Choice]:
         choices = self.choices
-        if len(choices) == 1:
+        if self._single:
             self.new_tokens = choices[0].feed(outputs)
             return choices
+        if self._wants_prompt_scores:
+            self._keep_prompt_scores(outputs)
         grouped: dict[int, list[EngineOutput]] = {}
         for output in outputs:
             grouped.setdefault(output.index or 0, []).append(output)
@@ -111,6 +130,16 @@ class PromptRun:
                 self.new_tokens += choices[index].feed(own)
                 changed.append(choices[index])
         return changed or choices[:1]
+
+    @property
+    def _wants_prompt_scores(self) -> bool:
+        return self.request.output_options.prompt_logprobs is not None
+
+    def _keep_prompt_scores(self, outputs: Sequence[EngineOutput]) -> None:
+        for output in outputs:
+            data = output.engine_data
+            if isinstance(data, dict) and data.get("prompt_logprobs") is not None:
+                self.prompt_scores = data["prompt_logprobs"]
 
     def _end(self) -> Sequence[Choice]:
         self._stream_ended = True

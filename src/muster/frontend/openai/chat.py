@@ -10,14 +10,16 @@ import msgspec
 from muster.frontend.choice import Choice
 from muster.frontend.openai import prepare
 from muster.frontend.openai.frames import ChatFrames
+from muster.frontend.openai.guided import refuse_beside_calls
 from muster.frontend.openai.job import Job
 from muster.frontend.openai.limits import check_chat
 from muster.frontend.openai.prepare import Scoring
 from muster.frontend.openai.reading import Reading
 from muster.frontend.openai.reply import ChatChoice, ChatLogprobs, ChatMessage, ChatReply
-from muster.frontend.openai.requests import ChatRequest
-from muster.frontend.openai.scores import chat_logprobs
-from muster.frontend.openai.tools import check_tools, forced_call_grammar, reply_format
+from muster.frontend.openai.requests import ChatRequest, Message
+from muster.frontend.openai.scores import as_token_ids, chat_logprobs
+from muster.frontend.openai.thinking import is_thinking_off, template_kwargs
+from muster.frontend.openai.tools import check_tools, forced_call_grammar, named_tool, reply_format
 from muster.frontend.served_model import ServedModel
 from muster.llm.conversation import Conversation
 from muster.llm.protocol import EngineRequest
@@ -45,6 +47,8 @@ class ChatApi:
         """Check the values of a request."""
         check_chat(request)
         check_tools(request)
+        if named_tool(request) is not None or request.tool_choice == "required":
+            refuse_beside_calls(request)
 
     def serves(self, model: ServedModel) -> bool:
         """Whether the model takes chats."""
@@ -52,6 +56,19 @@ class ChatApi:
 
     def tokenize(self, request: ChatRequest, model: ServedModel) -> list[list[int]]:
         """Render the conversation; its ids are the one prompt."""
+        given = prepare.given_tokens(request, model)
+        if given is not None:
+            return [given]
+        return [model.preprocessor.encode(self.prompt_text(request, model))]
+
+    def prompt_text(self, request: ChatRequest, model: ServedModel) -> str:
+        """The prompt as text.
+
+        Raises:
+            MusterError: The template refuses the conversation.
+        """
+        if request.nvext is not None and request.nvext.use_raw_prompt:
+            return _text_of(request.messages[0])
         conversation = Conversation(
             messages=request.messages,
             tools=None if request.tool_choice == "none" else request.tools,
@@ -59,13 +76,16 @@ class ChatApi:
             add_generation_prompt=request.add_generation_prompt,
             continue_final_message=bool(request.continue_final_message),
             reasoning_effort=request.reasoning_effort,
-            template_kwargs={
-                **(request.chat_template_args or {}),
-                **(request.chat_template_kwargs or {}),
-            },
+            template_kwargs=template_kwargs(request),
         )
-        text = model.preprocessor.render(conversation)
-        return [model.preprocessor.encode(text)]
+        return model.preprocessor.render(conversation)
+
+    def formatted_prompt(self, request: ChatRequest, model: ServedModel) -> str | None:
+        """The prompt as the template wrote it, where the client asks to see it."""
+        nvext = request.nvext
+        if nvext is None or nvext.token_data or "formatted_prompt" not in (nvext.annotations or ()):
+            return None
+        return self.prompt_text(request, model)
 
     def scoring(self, request: ChatRequest) -> Scoring | None:
         """Which log probabilities the client wants."""
@@ -89,9 +109,7 @@ class ChatApi:
         if forced is not None:
             sampling = msgspec.structs.replace(asked.sampling_options, guided_decoding=forced)
             asked = msgspec.structs.replace(asked, sampling_options=sampling)
-        if form.reasoning_parser is not None:
-            asked = msgspec.structs.replace(asked, require_reasoning=True)
-        return asked
+        return asked if model.reasoning_parser is None else _for_reasoning(asked, request)
 
     def reading(
         self,
@@ -105,6 +123,10 @@ class ChatApi:
         form = reply_format(request, model)
         if form.plain:
             return None
+        if form.reasoning_parser is not None and _answers_at_once(requests[0], request):
+            form = msgspec.structs.replace(form, reasoning_parser=None)
+            if form.plain:
+                return None
         end = ""
         if form.reasoning_parser is not None:
             last = requests[0].token_ids[-PROMPT_END_TOKENS:]
@@ -115,12 +137,15 @@ class ChatApi:
         """The builder of the stream's events."""
         return ChatFrames(job.reply_id, job.model.name, job.created)
 
-    def logprobs(self, job: Job, choice: Choice, text_before: int) -> ChatLogprobs | None:
+    def logprobs(self, job: Job, choice: Choice) -> ChatLogprobs | None:
         """The choice's new scores."""
         if job.scoring is None:
             return None
         token_bytes = job.model.preprocessor.tokenizer.token_bytes
-        return chat_logprobs(choice.take_scores(), top=job.scoring.top, token_bytes=token_bytes)
+        scores = choice.take_scores()
+        if job.scoring.as_ids:
+            scores = as_token_ids(scores)
+        return chat_logprobs(scores, top=job.scoring.top, token_bytes=token_bytes)
 
     def reply(self, job: Job) -> bytes:
         """The whole reply."""
@@ -133,7 +158,7 @@ class ChatApi:
                 else reading.message(choice),
                 (choice.finish_reason if reading is None else reading.finish_reason(choice))
                 or "stop",
-                self.logprobs(job, choice, 0),
+                self.logprobs(job, choice),
             )
             for run in job.runs
             for choice in run.choices
@@ -147,3 +172,39 @@ class ChatApi:
                 usage=job.usage(),
             )
         )
+
+
+def _for_reasoning(asked: EngineRequest, request: ChatRequest) -> EngineRequest:
+    """The request to an engine of a model that reasons.
+
+    Its constraint holds from the end of the reasoning on, if there is to be any: the engine has to
+    be told. What the template was told of thinking its own parser wants to know, too.
+    """
+    kwargs = template_kwargs(request)
+    if kwargs:
+        told = {**kwargs}
+        if request.reasoning_effort is not None:
+            told["reasoning_effort"] = request.reasoning_effort
+        extra = {
+            **(asked.extra_args or {}),
+            "reasoning_parser_kwargs": {"chat_template_kwargs": told},
+        }
+        asked = msgspec.structs.replace(asked, extra_args=extra)
+    if asked.sampling_options.guided_decoding is not None and not is_thinking_off(kwargs):
+        asked = msgspec.structs.replace(asked, require_reasoning=True)
+    return asked
+
+
+def _answers_at_once(asked: EngineRequest, request: ChatRequest) -> bool:
+    """Whether a reply under guided decoding has no reasoning: nobody may then wait for its end."""
+    return asked.sampling_options.guided_decoding is not None and is_thinking_off(
+        template_kwargs(request)
+    )
+
+
+def _text_of(message: Message) -> str:
+    """The text of a message that is the prompt itself."""
+    content = message.get("content")
+    if isinstance(content, list):
+        return "\n".join([part.get("text") or "" for part in content])
+    return content if isinstance(content, str) else ""

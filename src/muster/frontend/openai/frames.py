@@ -38,7 +38,7 @@ def error_frame(body: bytes) -> bytes:
 class Frames(Protocol):
     """Builds a request's events."""
 
-    def opening(self, index: int) -> bytes:
+    def opening(self, index: int, usage: Usage | None = None) -> bytes:
         """What a choice that has tokens but no text yet begins with, if anything."""
         ...
 
@@ -81,11 +81,11 @@ class ChatFrames:
         )
         self._prefixes: dict[int, bytes] = {}
 
-    def opening(self, index: int) -> bytes:
+    def opening(self, index: int, usage: Usage | None = None) -> bytes:
         """The role, once."""
         if index in self._prefixes:
             return b""
-        return self.chunk(index, "", finish_reason=None, logprobs=None, usage=None)
+        return self.chunk(index, "", finish_reason=None, logprobs=None, usage=usage)
 
     def text(self, index: int, text: str) -> bytes:
         """More text of a choice."""
@@ -129,7 +129,7 @@ class ChatFrames:
             chunks.append(
                 self._delta(index, b"", finish_reason=finish_reason, logprobs=None, usage=usage)
             )
-        return b"".join(chunks) or self.opening(index)
+        return b"".join(chunks) or self.opening(index, usage)
 
     def _delta(
         self,
@@ -220,7 +220,7 @@ class CompletionFrames:
             b'"system_fingerprint":null,"choices":[' % (_encode(reply_id), created, _encode(model))
         )
 
-    def opening(self, index: int) -> bytes:
+    def opening(self, index: int, usage: Usage | None = None) -> bytes:
         """Nothing."""
         return b""
 

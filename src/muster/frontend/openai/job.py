@@ -10,6 +10,8 @@ from typing import Protocol, TypeVar
 import msgspec
 
 from muster.frontend.choice import Choice
+from muster.frontend.openai.additions import Additions
+from muster.frontend.openai.echo import Echo
 from muster.frontend.openai.frames import Frames
 from muster.frontend.openai.prepare import Scoring
 from muster.frontend.openai.reading import Reading
@@ -52,6 +54,8 @@ class Job:
         stream: Whether to stream.
         options: What the stream carries besides text.
         reading: Tells reasoning and calls from text; ``None`` if replies are nothing but text.
+        echo: What answers begin with; ``None`` if they are only what the engine says.
+        additions: What replies say beyond OpenAI's fields; ``None`` if nothing, which is usual.
     """
 
     model: ServedModel
@@ -63,6 +67,13 @@ class Job:
     stream: bool
     options: StreamOptions | None
     reading: Reading | None = None
+    echo: Echo | None = None
+    additions: Additions | None = None
+
+    @property
+    def asks_engine(self) -> bool:
+        """Whether there is anything to ask an engine for."""
+        return self.echo is None or not self.echo.alone or self.scoring is not None
 
     @property
     def prompt_tokens(self) -> int:
@@ -72,6 +83,8 @@ class Job:
     @property
     def completion_tokens(self) -> int:
         """Tokens of all answers so far, as we counted them."""
+        if self.echo is not None and self.echo.alone:
+            return 0
         return sum([choice.tokens for run in self.runs for choice in run.choices])
 
     @property
@@ -142,6 +155,10 @@ class Api(Protocol[T]):
         """The ids of each prompt. Runs in any thread. Raises ``MusterError`` for bad prompts."""
         ...
 
+    def formatted_prompt(self, request: T, model: ServedModel) -> str | None:
+        """The prompt as the template wrote it, where the client asks to see it."""
+        ...
+
     def scoring(self, request: T) -> Scoring | None:
         """Which log probabilities the client wants."""
         ...
@@ -165,13 +182,8 @@ class Api(Protocol[T]):
         """The builder of the stream's events."""
         ...
 
-    def logprobs(
-        self, job: Job, choice: Choice, text_before: int
-    ) -> ChatLogprobs | CompletionLogprobs | None:
-        """The choice's new scores, taken from it; ``None`` if the client wants none.
-
-        ``text_before`` is how many characters of the choice were sent before.
-        """
+    def logprobs(self, job: Job, choice: Choice) -> ChatLogprobs | CompletionLogprobs | None:
+        """The choice's new scores, taken from it; ``None`` if the client wants none."""
         ...
 
     def reply(self, job: Job) -> bytes:

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 
 from muster.frontend.api_error import ApiError
+from muster.frontend.openai.guided import guided_decoding
+from muster.frontend.openai.nvext import check_nvext
 from muster.frontend.openai.requests import (
     ChatRequest,
     CompletionRequest,
@@ -48,6 +50,14 @@ def check_chat(request: ChatRequest) -> None:
         raise _fail(
             "top_logprobs", f"Top_logprobs must be between 0 and 20, got {request.top_logprobs}"
         )
+    if request.nvext is not None:
+        _check_nvext(request, prompts=1)
+        if request.nvext.use_raw_prompt and len(request.messages) > 1:
+            raise _fail(
+                "nvext.use_raw_prompt",
+                "nvext.use_raw_prompt: the prompt is the text of the one message, got "
+                f"{len(request.messages)} messages",
+            )
     if not request.messages:
         raise _fail(
             "messages",
@@ -58,12 +68,12 @@ def check_chat(request: ChatRequest) -> None:
 
 
 def check_completion(request: CompletionRequest) -> None:
-    """Check a completion request.
+    """Check a completion request. One that echoes its prompt may ask for no tokens besides.
 
     Raises:
         ApiError: 400, for the first value out of bounds; ``param`` names it.
     """
-    _check_common(request)
+    _check_common(request, least_tokens=0 if request.echo else 1)
     if request.logprobs is not None and not 0 <= request.logprobs <= 5:
         raise _fail("logprobs", f"Logprobs must be between 0 and 5, got {request.logprobs}")
     if request.best_of is not None:
@@ -79,18 +89,29 @@ def check_completion(request: CompletionRequest) -> None:
             )
         if request.stream and request.best_of > (request.n or 1):
             raise _fail("best_of", "Best_of greater than n cannot be streamed")
+    if request.nvext is not None:
+        prompt = request.prompt
+        several = isinstance(prompt, list) and not isinstance(next(iter(prompt), None), int)
+        prompts = len(prompt) if several else 1
+        _check_nvext(request, prompts=prompts)
+        if request.nvext.token_data and prompts != 1:
+            raise _fail(
+                "nvext.token_data",
+                f"nvext.token_data stands for one prompt, and the request has {prompts}",
+            )
 
 
-def _check_common(request: GenerationRequest) -> None:
+def _check_common(request: GenerationRequest, *, least_tokens: int = 1) -> None:
     if not request.model:
         raise _fail("model", "Model cannot be empty")
     _check_sampling(request)
-    if request.max_tokens is not None and request.max_tokens <= 0:
+    if request.max_tokens is not None and request.max_tokens < least_tokens:
         raise _fail("max_tokens", f"Max tokens must be greater than 0, got {request.max_tokens}")
     if request.n is not None:
         _check_choices(request.n, request.temperature)
     if request.stop is not None:
         _check_stops([request.stop] if isinstance(request.stop, str) else request.stop)
+    guided_decoding(request)
     if request.user == "":
         raise _fail("user", "User ID cannot be empty")
     if request.stream_options is not None and not request.stream:
@@ -116,6 +137,14 @@ def _check_sampling(request: GenerationRequest) -> None:
         raise _fail("top_k", "Top_k must be null or greater than or equal to -1")
     if request.logit_bias:
         _check_bias(request.logit_bias)
+
+
+def _check_nvext(request: GenerationRequest, *, prompts: int) -> None:
+    nvext = request.nvext
+    if nvext is not None:
+        check_nvext(nvext, choices=prompts * (request.n or 1))
+        if nvext.greed_sampling:
+            _check_choices(request.n or 1, 0)
 
 
 def _check_choices(n: int, temperature: float | None) -> None:

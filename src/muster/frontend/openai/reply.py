@@ -116,11 +116,14 @@ class ChatReply(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CompletionLogprobs(msgspec.Struct, frozen=True):
-    """Log probabilities of a completion's tokens; ``text_offset`` counts characters."""
+    """Log probabilities of a completion's tokens; ``text_offset`` counts characters.
+
+    ``null`` stands for what is not known of a prompt's token.
+    """
 
     tokens: list[str]
     token_logprobs: list[float | None]
-    top_logprobs: list[dict[str, float]] | None
+    top_logprobs: list[dict[str, float] | None] | None
     text_offset: list[int]
 
 

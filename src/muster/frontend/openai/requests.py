@@ -13,6 +13,7 @@ from typing import Annotated, Any, TypeAlias, TypeVar
 import msgspec
 
 from muster.frontend.api_error import ApiError
+from muster.frontend.openai.nvext import Nvext
 
 __all__ = [
     "ChatRequest",
@@ -66,6 +67,20 @@ class GenerationRequest(msgspec.Struct, frozen=True, kw_only=True):
     user: str | None = None
     skip_special_tokens: bool | None = None
     include_stop_str_in_output: bool | None = None
+    response_format: dict[str, Any] | None = None
+    guided_json: dict[str, Any] | bool | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    guided_decoding_backend: str | None = None
+    guided_whitespace_pattern: str | None = None
+    structured_outputs: dict[str, Any] | None = None
+    nvext: Nvext | None = None
+    cache_salt: str | None = None
+    priority: I32 | None = None
+    thinking_token_budget: U32 | None = None
+    return_token_ids: bool | None = None
+    return_tokens_as_token_ids: bool | None = None
 
 
 class ChatRequest(GenerationRequest, frozen=True, kw_only=True):
@@ -92,6 +107,7 @@ class CompletionRequest(GenerationRequest, frozen=True, kw_only=True):
     prompt: str | list[str | U32 | list[U32]]
     logprobs: I64 | None = None
     best_of: I64 | None = None
+    echo: bool | None = None
 
 
 _WHERE = re.compile(r" - at `\$\.?([^`]*)`$")

@@ -12,18 +12,24 @@ import msgspec
 from muster.frontend.affinity import in_session, named_session
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
-from muster.frontend.group_route import INSTANCE_HEADER, INSTANCE_KEY
+from muster.frontend.group_route import INSTANCE_HEADER
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
+from muster.frontend.openai.additions import additions_of
+from muster.frontend.openai.echo import Echo, echo_of
 from muster.frontend.openai.job import Api, Job
+from muster.frontend.openai.nvext import Nvext
 from muster.frontend.openai.parameters import Parameters
 from muster.frontend.openai.requests import GenerationRequest, decode
 from muster.frontend.openai.respond import answer
+from muster.frontend.openai.steering import steer
+from muster.frontend.openai.stream_rules import StreamRules
 from muster.frontend.prompt_run import PromptRun
 from muster.frontend.request_log import GenerationDetails
 from muster.frontend.request_scope import RequestScope
 from muster.frontend.served_model import ServedModel
+from muster.frontend.text_offsets import TextOffsets
 from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
 
@@ -47,6 +53,8 @@ class GenerationRoute(Generic[T]):
         metrics: Where requests are counted.
         begin_traces: See ``RequestScope``.
         parameters: What becomes of fields nothing reads; by default they are ignored.
+        streams: How streams are sent.
+        nvext: Whether ``nvext`` counts; without it only its ``cache_salt`` does.
     """
 
     def __init__(
@@ -57,12 +65,16 @@ class GenerationRoute(Generic[T]):
         *,
         begin_traces: bool = False,
         parameters: Parameters | None = None,
+        streams: StreamRules | None = None,
+        nvext: bool = True,
     ) -> None:
         self._api = api
+        self._nvext = nvext
         self._table = table
         self._metrics = metrics
         self._begin_traces = begin_traces
         self._parameters = parameters
+        self._streams = streams or StreamRules()
 
     async def handle(self, exchange: Exchange) -> None:
         """Answer one request.
@@ -84,16 +96,20 @@ class GenerationRoute(Generic[T]):
             exchange.details = details = GenerationDetails(model.name, meter)
             details.job = job = await self._prepare(exchange, request, model, scope)
             try:
-                await answer(exchange, job, self._api, meter)
+                await answer(exchange, job, self._api, meter, self._streams)
             finally:
                 if exchange.caller:
                     exchange.tokens = job.prompt_tokens + job.completion_tokens
 
     def _read(self, exchange: Exchange) -> tuple[T, ServedModel]:
         require_json(exchange)
-        request = decode(self._api.decoder, exchange.body)
         if self._parameters is not None:
+            # First: who sends `prompt_embeds` is not to be told that `prompt` is missing.
             self._parameters.check(exchange.body)
+        request = decode(self._api.decoder, exchange.body)
+        if request.nvext is not None and not self._nvext:
+            salt = Nvext(cache_salt=request.nvext.cache_salt)
+            request = msgspec.structs.replace(request, nvext=salt)
         self._api.check(request)
         model = self._table.get(request.model, named_session(exchange.headers))
         if not self._api.serves(model):
@@ -114,19 +130,23 @@ class GenerationRoute(Generic[T]):
         else:
             prompts = api.tokenize(request, model)
         scoring = api.scoring(request)
+        echo = echo_of(request, model, prompts)
         requests = [api.engine_request(request, model, ids, scoring) for ids in prompts]
-        named = wanted_instance(exchange)
-        if named is not None:
-            requests = [_to_instance(each, named) for each in requests]
+        steering = steer(request, exchange.headers, nvext=self._nvext)
+        if steering is not None:
+            requests = [steering.applied(each) for each in requests]
+            scope.context.metadata.update(steering.metadata)
         session = named_session(exchange.headers)
         if session:
             requests = [in_session(each, session) for each in requests]
-        if requests[0].output_options.skip_special_tokens is False:
+        options = requests[0].output_options
+        if options.skip_special_tokens is False or options.prompt_logprobs is not None:
             # The tables for this are made at the first use, which takes a while.
             await asyncio.to_thread(model.preprocessor.new_detokenizer, skip_special_tokens=False)
+        runs = _runs(model, requests, request.n or 1, echo, keep_ids=_shows_ids(request))
         return Job(
             model=model,
-            runs=_runs(model, requests, request.n or 1),
+            runs=runs,
             scoring=scoring,
             scope=scope,
             reply_id=api.id_prefix + scope.context.id(),
@@ -134,6 +154,14 @@ class GenerationRoute(Generic[T]):
             stream=bool(request.stream),
             options=request.stream_options,
             reading=api.reading(request, model, requests, keep=not request.stream),
+            echo=echo,
+            additions=additions_of(
+                request,
+                runs,
+                request_id=scope.context.id(),
+                formatted_prompt=api.formatted_prompt(request, model),
+                arrived=scope.arrived,
+            ),
         )
 
 
@@ -171,9 +199,12 @@ def wanted_instance(exchange: Exchange) -> int | None:
     return None
 
 
-def _to_instance(request: EngineRequest, instance_id: int) -> EngineRequest:
-    routing = {**(request.routing or {}), INSTANCE_KEY: instance_id}
-    return msgspec.structs.replace(request, routing=routing)
+def _shows_ids(request: GenerationRequest) -> bool:
+    """Whether the reply has the ids of the answer's tokens."""
+    if request.return_token_ids:
+        return True
+    extra = request.nvext.extra_fields if request.nvext is not None else None
+    return "completion_token_ids" in (extra or ())
 
 
 def _is_json(content_type: bytes) -> bool:
@@ -183,7 +214,14 @@ def _is_json(content_type: bytes) -> bool:
     )
 
 
-def _runs(model: ServedModel, requests: Sequence[EngineRequest], n: int) -> list[PromptRun]:
+def _runs(
+    model: ServedModel,
+    requests: Sequence[EngineRequest],
+    n: int,
+    echo: Echo | None,
+    *,
+    keep_ids: bool,
+) -> list[PromptRun]:
     """A run with ``n`` choices for each request; choices are numbered through."""
     runs = []
     for number, request in enumerate(requests):
@@ -192,14 +230,33 @@ def _runs(model: ServedModel, requests: Sequence[EngineRequest], n: int) -> list
             eos_token_ids=request.eos_token_ids,
             include_stop_str_in_output=bool(request.sampling_options.include_stop_str_in_output),
         )
-        choices = [_choice(model, request, rules, number * n + k) for k in range(n)]
+        start = len(echo.texts[number]) if echo is not None else 0
+        choices = [
+            _choice(model, request, rules, number * n + k, start, keep_ids=keep_ids)
+            for k in range(n)
+        ]
         runs.append(PromptRun(request, choices))
     return runs
 
 
-def _choice(model: ServedModel, request: EngineRequest, rules: StopRules, index: int) -> Choice:
+def _choice(
+    model: ServedModel,
+    request: EngineRequest,
+    rules: StopRules,
+    index: int,
+    start: int,
+    *,
+    keep_ids: bool,
+) -> Choice:
     options = request.output_options
-    detokenizer = model.preprocessor.new_detokenizer(
-        skip_special_tokens=options.skip_special_tokens is not False
+    preprocessor = model.preprocessor
+    shown = options.skip_special_tokens is not False
+    checker = StopChecker(rules, preprocessor.new_detokenizer(skip_special_tokens=shown))
+    if options.logprobs is None:
+        return Choice(index, checker, keep_ids=keep_ids)
+    offsets = TextOffsets(
+        preprocessor.new_detokenizer(skip_special_tokens=shown),
+        preprocessor.tokenizer.token_bytes,
+        start,
     )
-    return Choice(index, StopChecker(rules, detokenizer), scored=options.logprobs is not None)
+    return Choice(index, checker, scored=True, offsets=offsets, keep_ids=keep_ids)

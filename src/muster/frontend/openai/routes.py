@@ -9,6 +9,7 @@ from muster.frontend.openai.completions import CompletionApi
 from muster.frontend.openai.parameters import IgnoredParameters, Parameters
 from muster.frontend.openai.requests import ChatRequest, CompletionRequest
 from muster.frontend.openai.route import GenerationRoute
+from muster.frontend.openai.stream_rules import StreamRules
 
 __all__ = ["openai_routes"]
 
@@ -20,6 +21,8 @@ def openai_routes(
     *,
     begin_traces: bool,
     strict_parameters: bool,
+    streams: StreamRules | None = None,
+    nvext: bool = True,
 ) -> tuple[GenerationRoute[ChatRequest], GenerationRoute[CompletionRequest]]:
     """The routes of chats and of completions.
 
@@ -29,6 +32,8 @@ def openai_routes(
         ignored: Where ignored fields are counted.
         begin_traces: See ``RequestScope``.
         strict_parameters: Refuse fields that nobody knows.
+        streams: How streams are sent.
+        nvext: See ``GenerationRoute``.
     """
 
     def known(request: type[ChatRequest | CompletionRequest], endpoint: str) -> Parameters:
@@ -39,10 +44,10 @@ def openai_routes(
     return (
         GenerationRoute(
             chat, table, metrics, begin_traces=begin_traces,
-            parameters=known(ChatRequest, chat.endpoint),
+            parameters=known(ChatRequest, chat.endpoint), streams=streams, nvext=nvext,
         ),
         GenerationRoute(
             completion, table, metrics, begin_traces=begin_traces,
-            parameters=known(CompletionRequest, completion.endpoint),
+            parameters=known(CompletionRequest, completion.endpoint), streams=streams, nvext=nvext,
         ),
     )  # fmt: skip

@@ -128,6 +128,9 @@ def _call_schema(function: dict[str, Any], definitions: dict[str, Any]) -> dict[
         definitions.update(own)
         parameters = {key: value for key, value in parameters.items() if key != "$defs"}
     return {
-        "properties": {"name": {"enum": [function["name"]]}, "parameters": parameters},
+        "properties": {
+            "name": {"type": "string", "enum": [function["name"]]},
+            "parameters": parameters,
+        },
         "required": ["name", "parameters"],
     }

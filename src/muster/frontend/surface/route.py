@@ -16,6 +16,7 @@ from muster.frontend.openai.job import Job
 from muster.frontend.openai.parameters import IgnoredParameters, Parameters
 from muster.frontend.openai.requests import ChatRequest
 from muster.frontend.openai.route import GenerationRoute, require_json
+from muster.frontend.openai.stream_rules import StreamRules
 from muster.frontend.surface.exchange import ChatExchange, Opening, Translation
 
 __all__ = ["Surface", "SurfaceRoute"]
@@ -76,6 +77,7 @@ class SurfaceRoute:
         ignored: Where ignored fields are counted.
         begin_traces: See ``RequestScope``.
         strict_parameters: Refuse fields that nobody knows.
+        streams: How streams are sent.
     """
 
     def __init__(
@@ -87,6 +89,7 @@ class SurfaceRoute:
         *,
         begin_traces: bool = False,
         strict_parameters: bool = False,
+        streams: StreamRules | None = None,
     ) -> None:
         name = surface.endpoint
         own = surface.decoder.type.__struct_fields__
@@ -101,6 +104,7 @@ class SurfaceRoute:
             begin_traces=begin_traces,
             # What the chat path cannot do, a translation does not make it do.
             parameters=Parameters(chat, name, strict=strict_parameters, ignored=ignored),
+            streams=streams,
         )
 
     async def handle(self, exchange: Exchange) -> None:

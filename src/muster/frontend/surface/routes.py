@@ -9,6 +9,7 @@ from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.parameters import IgnoredParameters
+from muster.frontend.openai.stream_rules import StreamRules
 from muster.frontend.responses.translate import Responses
 from muster.frontend.routes import RouteTable
 from muster.frontend.surface.route import Surface, SurfaceRoute
@@ -25,6 +26,7 @@ def add_surfaces(
     *,
     begin_traces: bool,
     strict_parameters: bool,
+    streams: StreamRules | None = None,
 ) -> None:
     """Add the routes of the Responses and Messages APIs, and those that only count tokens.
 
@@ -35,6 +37,7 @@ def add_surfaces(
         ignored: Where ignored fields are counted.
         begin_traces: See ``RequestScope``.
         strict_parameters: Refuse fields that nobody knows.
+        streams: How streams are sent.
     """
 
     def route(surface: Surface) -> SurfaceRoute:
@@ -45,6 +48,7 @@ def add_surfaces(
             ignored,
             begin_traces=begin_traces,
             strict_parameters=strict_parameters,
+            streams=streams,
         )
 
     responses, messages = route(Responses()), route(Messages())
