@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from muster.cli.frontend_key import frontend_key, key_option
 from muster.cli.options import discovery_option, load_settings, run_loop
 from muster.cli.table import printable, show_table
 from muster.errors import ConfigError
@@ -25,9 +27,12 @@ _SHORT = 12
 @click.option(
     "--frontend", "url", help="Frontend to ask.  [default: http://127.0.0.1:$DYN_HTTP_PORT]"
 )
+@key_option
 @discovery_option
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(*, url: str | None, discovery_backend: str | None, as_json: bool) -> None:
+def command(
+    *, url: str | None, key_file: Path | None, discovery_backend: str | None, as_json: bool
+) -> None:
     """List models and instances in the registry, and what a frontend does not serve and why.
 
     The exit code is 1 if the registry cannot be read. That no frontend answers is not an error. With
@@ -44,7 +49,9 @@ def command(*, url: str | None, discovery_backend: str | None, as_json: bool) ->
         raise ConfigError(
             f"--frontend is {url!r}, which is no address", hint="such as http://127.0.0.1:8000"
         )
-    found = run_loop(look(settings, url, frontend_will_do=asked))
+    found = run_loop(
+        look(settings, url, key=frontend_key(key_file, settings), frontend_will_do=asked)
+    )
     if as_json:
         click.echo(json.dumps(msgspec.to_builtins(found)))
         return
@@ -115,6 +122,8 @@ def _show_frontend(found: Overview) -> None:
         )
         return
     _echo(f"\nfrontend {frontend.url}: {frontend.status}")
+    if frontend.message:
+        click.echo(f"  {printable(frontend.message)}", err=True)
     if frontend.registry is not None:
         stale = frontend.registry
         _echo(f"  registry stale since {stale.stale_since}: {stale.reason}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from muster.cli.frontend_key import frontend_key
 from muster.cli.model_options import check_url, frontend_options, short
 from muster.cli.options import load_settings, run_loop
 from muster.cli.table import printable
@@ -37,6 +38,7 @@ def command(
     *,
     name: str,
     url: str | None,
+    key_file: Path | None,
     discovery_backend: str | None,
     as_json: bool,
     hosts: tuple[str, ...],
@@ -60,7 +62,9 @@ def command(
     )
     settings = dataclasses.replace(settings, fetch=fetch)
     url = check_url(url, settings.http.port)
-    records, reference, found = run_loop(_look(settings, name, url))
+    records, reference, found = run_loop(
+        _look(settings, name, url, frontend_key(key_file, settings))
+    )
     if as_json:
         click.echo(_as_json(name, records, reference, found))
     else:
@@ -73,7 +77,7 @@ def command(
 
 
 async def _look(
-    settings: Settings, name: str, url: str
+    settings: Settings, name: str, url: str, key: str
 ) -> tuple[list[Record], str, list[Comparison]]:
     """The records, the mdcsum everything is compared with, and what differs from it."""
     from muster.cli.model_compare import compare
@@ -86,7 +90,7 @@ async def _look(
             groups.setdefault(record.card.mdcsum(), []).append(record)
     if not groups:
         return records, "", []
-    report = await ask_frontend(url)
+    report = await ask_frontend(url, key)
     serving = (
         []
         if isinstance(report, str)

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from muster.cli.frontend_key import key_option
 from muster.cli.options import discovery_option
 from muster.errors import ConfigError
 
@@ -20,10 +21,11 @@ _SHORT = 12
 
 
 def frontend_options(command: F) -> F:
-    """``--frontend``, ``--discovery-backend`` and ``--json``."""
+    """``--frontend``, ``--api-key-file``, ``--discovery-backend`` and ``--json``."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="One JSON object."),
         discovery_option,
+        key_option,
         click.option(
             "--frontend",
             "url",

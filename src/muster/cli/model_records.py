@@ -9,6 +9,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
+from muster.cli.frontend_key import key_headers
 from muster.config.settings import Settings
 from muster.discovery.open import open_discovery
 from muster.discovery.records import INSTANCES, MODELS, Instance, ModelRecord
@@ -20,9 +21,19 @@ from muster.model.catalog.group import name_in
 from muster.model.extension import CardExtension
 from muster.model.fetch.replica import Replica
 
-__all__ = ["Drift", "Record", "arrange_records", "ask_frontend", "ask_workers", "find_records"]
+__all__ = [
+    "KEY_WANTED",
+    "Drift",
+    "Record",
+    "arrange_records",
+    "ask_frontend",
+    "ask_workers",
+    "find_records",
+]
 
 _ASK_S = 2.0
+KEY_WANTED = "asks for an admin's key"
+"""Part of what is said of a frontend whose report needs one."""
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,10 +115,15 @@ def _read(key: str, value: bytes, name: str, instances: Mapping[str, Instance]) 
     return Record(key=key, endpoint=endpoint, card=card, instance=instance)
 
 
-async def ask_frontend(url: str) -> FleetReport | str:
-    """A frontend's report, or why there is none; it has 2 s to answer."""
+async def ask_frontend(url: str, key: str = "") -> FleetReport | str:
+    """A frontend's report, or why there is none; it has 2 s to answer.
+
+    Args:
+        url: Its address.
+        key: An admin's key, if it asks for one.
+    """
     try:
-        content = await _get(f"{url}/v1/muster/models", {})
+        content = await _get(f"{url}/v1/muster/models", key_headers(key))
         return msgspec.json.decode(content, type=FleetReport)
     except (OSError, ValueError, aiohttp.ClientError, TimeoutError) as error:
         return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
@@ -154,6 +170,11 @@ async def _get(url: str, headers: dict[str, str]) -> bytes:
         session.get(url, headers=headers, allow_redirects=False) as reply,
     ):
         content: Any = await reply.read()
+        if reply.status in (401, 403):
+            raise ValueError(
+                f"{url} {KEY_WANTED} (status {reply.status}): name a file that has it with "
+                "--api-key-file, or set MUSTER_API_KEY"
+            )
         if reply.status != 200:
             raise ValueError(f"{url} answered with status {reply.status}")
         return bytes(content)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from muster.cli.frontend_key import frontend_key
 from muster.cli.model_options import ago, check_url, frontend_options, short
 from muster.cli.options import load_settings, run_loop
 from muster.cli.table import printable
@@ -24,7 +26,14 @@ __all__ = ["command", "story", "tell"]
 @click.command()
 @click.argument("name")
 @frontend_options
-def command(*, name: str, url: str | None, discovery_backend: str | None, as_json: bool) -> int:
+def command(
+    *,
+    name: str,
+    url: str | None,
+    key_file: Path | None,
+    discovery_backend: str | None,
+    as_json: bool,
+) -> int:
     """Say why the model NAME is served, or is not: its state, its files, each of its replicas.
 
     Asks the frontend, the registry and the workers. Without a frontend it says what the registry
@@ -37,7 +46,8 @@ def command(*, name: str, url: str | None, discovery_backend: str | None, as_jso
     """  # noqa: D301 - click reads the escape as "leave these lines as they are"
     settings = load_settings(discovery__backend=discovery_backend, log__filter="error")
     url = check_url(url, settings.http.port)
-    report, records, drifts, trouble = run_loop(_look(settings, name, url))
+    key = frontend_key(key_file, settings)
+    report, records, drifts, trouble = run_loop(_look(settings, name, url, key))
     reports = [] if isinstance(report, str) else _of_model(report, name, records)
     if as_json:
         click.echo(_as_json(name, report, reports, records, drifts))
@@ -48,7 +58,7 @@ def command(*, name: str, url: str | None, discovery_backend: str | None, as_jso
 
 
 async def _look(
-    settings: Settings, name: str, url: str
+    settings: Settings, name: str, url: str, key: str
 ) -> tuple[FleetReport | str, list[Record], list[Drift], str]:
     """The frontend's report, the registry's records, the workers' files, and why there are no records.
 
@@ -60,12 +70,12 @@ async def _look(
     try:
         records = await find_records(settings, name)
     except DiscoveryError as error:
-        report = await ask_frontend(url)
+        report = await ask_frontend(url, key)
         if isinstance(report, str):
             raise
         return report, [], [], error.message
     drifts = await ask_workers(records, settings.metadata.token)
-    return await ask_frontend(url), records, drifts, ""
+    return await ask_frontend(url, key), records, drifts, ""
 
 
 def _of_model(report: FleetReport, name: str, records: Sequence[Record]) -> list[ModelReport]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 import aiohttp
 import msgspec
 
-from muster.cli.model_records import ask_frontend
+from muster.cli.model_records import KEY_WANTED, ask_frontend
 from muster.cli.overview_rows import (
     UNREACHABLE,
     ExclusionRow,
@@ -35,12 +35,15 @@ __all__ = ["arrange", "from_report", "look", "read_health"]
 _ASK_S = 3.0
 
 
-async def look(settings: Settings, url: str, *, frontend_will_do: bool = False) -> Overview:
+async def look(
+    settings: Settings, url: str, *, key: str = "", frontend_will_do: bool = False
+) -> Overview:
     """Read the registry, and ask the frontend at ``url``, which has 3 s to answer.
 
     Args:
         settings: Where the registry is.
         url: The frontend's.
+        key: An admin's key, if the frontend asks for one.
         frontend_will_do: Take the frontend's word for what cannot be read from the registry.
 
     Raises:
@@ -49,13 +52,15 @@ async def look(settings: Settings, url: str, *, frontend_will_do: bool = False) 
     try:
         models, instances = await _read(settings)
     except DiscoveryError as error:
-        frontend, report = await _ask(url), await ask_frontend(url)
+        frontend, report = await _ask(url), await ask_frontend(url, key)
         if not frontend_will_do or isinstance(report, str) or not frontend.answers:
             raise
         return from_report(report, frontend, registry_error=error.message)
-    frontend, report = await _ask(url), await ask_frontend(url)
+    frontend, report = await _ask(url), await ask_frontend(url, key)
     if not isinstance(report, str):
         frontend = msgspec.structs.replace(frontend, excluded=_exclusions(report))
+    elif KEY_WANTED in report:
+        frontend = msgspec.structs.replace(frontend, message=report)
     return arrange(models, instances, frontend)
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from muster.cli.frontend_key import frontend_key, key_option
 from muster.cli.model_options import check_url
 from muster.cli.options import load_settings, run_loop
-from muster.errors import ConfigError
 
 if TYPE_CHECKING:
     from muster.frontend.dashboard.view import Snapshot
@@ -28,10 +28,7 @@ __all__ = ["command"]
     "--json", "as_json", is_flag=True,
     help="With --once one JSON object; else one a line: a snapshot, then what changes.",
 )  # fmt: skip
-@click.option(
-    "--key-file", type=click.Path(path_type=Path, dir_okay=False),
-    help="File with an admin's key, if the frontend wants one.",
-)  # fmt: skip
+@key_option
 def command(*, url: str | None, once: bool, as_json: bool, key_file: Path | None) -> int:
     """Watch a frontend: models, replicas, requests, latencies, fetches, events.
 
@@ -45,7 +42,7 @@ def command(*, url: str | None, once: bool, as_json: bool, key_file: Path | None
     """  # noqa: D301 - click reads the escape as "leave these lines as they are"
     settings = load_settings(log__filter="error")
     address = check_url(url, settings.http.port)
-    key = _read_key(key_file) if key_file is not None else ""
+    key = frontend_key(key_file, settings)
     if once:
         state = run_loop(_once(address, key))
         if as_json:
@@ -56,15 +53,6 @@ def command(*, url: str | None, once: bool, as_json: bool, key_file: Path | None
             _say(state)
         return 0
     return run_loop(_watch(address, key, as_json=as_json))
-
-
-def _read_key(path: Path) -> str:
-    try:
-        return path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"the key in {path} cannot be read: {error}", hint="see --key-file"
-        ) from error
 
 
 async def _once(url: str, key: str) -> Snapshot:

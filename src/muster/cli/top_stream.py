@@ -61,7 +61,7 @@ def _check(url: str, reply: Any) -> None:
     if reply.status in (401, 403):
         raise TransportError(
             f"the frontend at {url} wants an admin's key (status {reply.status})",
-            hint="put it into a file and name that with --key-file",
+            hint="put it into a file and name that with --api-key-file, or set MUSTER_API_KEY",
         )
     if reply.status == 503:
         raise TransportError(

@@ -20,6 +20,18 @@ class GuardSettings:
         env="MUSTER_API_KEYS_FILE",
         help="File of hashed API keys and their limits; turns keys on. Read again when it changes.",
     )
+    client_key: str | None = setting(
+        None,
+        env="MUSTER_API_KEY",
+        help="Key that muster ls, top and model send to a frontend which asks for an admin's; "
+        "--api-key-file wins. A frontend itself does not read it.",
+    )
+    disable_admin: bool = setting(
+        False,
+        env="DYN_DISABLE_FRONTEND_ADMIN_API",
+        help="Whether the admin routes (/busy_threshold, /v1/muster/*, /dashboard) are left out, on "
+        "every port.",
+    )
     metrics_key: bool = setting(
         False,
         env="MUSTER_METRICS_KEY",

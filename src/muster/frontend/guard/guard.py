@@ -71,7 +71,7 @@ class Guard:
 
     def _own_door(self) -> Door | None:
         settings = self._settings
-        apart = settings.admin_port is not None
+        apart = settings.admin_port is not None or settings.disable_admin
         if settings.keys_file is None and not settings.cors_origins and not apart:
             return None
         return Door(
@@ -83,7 +83,7 @@ class Guard:
 
     def _admin_door(self) -> Door | None:
         settings = self._settings
-        if settings.admin_port is None:
+        if settings.admin_port is None or settings.disable_admin:
             return None
         guarded = not _is_loopback(settings.admin_host)
         return Door(
