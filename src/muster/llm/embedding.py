@@ -208,11 +208,11 @@ def pack_floats(vector: Sequence[float]) -> str:
     """A vector as base64 of little-endian 32-bit floats, as OpenAI's clients read it.
 
     Raises:
-        EngineError: Something in it is not a number a 32-bit float can hold.
+        EngineError: Something in it is not a number. One too large for 32 bits is sent as infinite.
     """
     try:
         values = array("f", vector)
-    except (TypeError, OverflowError) as error:
+    except TypeError as error:
         raise EngineError(f"the engine gave a vector that is none: {error}") from error
     if sys.byteorder == "big":
         values.byteswap()
