@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import click
 
 from muster.cli.guard_options import guard_options
 from muster.cli.options import load_settings, registry_options, run_loop, tls_options
+from muster.config.processes import process_count
 
 if TYPE_CHECKING:
     from muster.frontend.server import Frontend
@@ -20,6 +22,10 @@ __all__ = ["command"]
 @click.command()
 @click.option("--http-host", help="Address to listen on.  [default: 0.0.0.0]")
 @click.option("--http-port", type=int, help="Port to listen on; 0 picks one.  [default: 8000]")
+@click.option(
+    "--processes", metavar="N", callback=lambda _context, _option, text: _count(text),
+    help="How many processes share the port; auto for one a CPU.  [default: 1]",
+)  # fmt: skip
 @click.option(
     "--router-mode", metavar="MODE",
     help="How an instance is chosen: round-robin, random, power-of-two, least-loaded, "
@@ -73,6 +79,7 @@ def command(
     *,
     http_host: str | None,
     http_port: int | None,
+    processes: int | None,
     router_mode: str | None,
     migration_limit: int | None,
     migration_max_seq_len: int | None,
@@ -96,6 +103,7 @@ def command(
     settings = load_settings(
         http__host=http_host,
         http__port=http_port,
+        processes__count=processes,
         http__router_mode=router_mode,
         http__migration_limit=migration_limit,
         http__migration_max_seq_len=migration_max_seq_len,
@@ -113,12 +121,30 @@ def command(
         **others,
     )
 
-    def say_ready(frontend: Frontend) -> None:
+    def say_ready(port: int, admin_port: int) -> None:
         scheme = "https" if settings.guard.tls_certificate is not None else "http"
-        click.echo(f"listening on {scheme}://{settings.http.host}:{frontend.port}", err=True)
-        if frontend.admin_port:
-            where = f"http://{settings.guard.admin_host}:{frontend.admin_port}"
-            click.echo(f"admin routes on {where}", err=True)
+        click.echo(f"listening on {scheme}://{settings.http.host}:{port}", err=True)
+        if admin_port:
+            click.echo(f"admin routes on http://{settings.guard.admin_host}:{admin_port}", err=True)
+
+    if settings.processes.count > 1:
+        from muster.frontend.processes.supervisor import supervise
+
+        child = [sys.executable, "-m", "muster.cli.frontend_child"]
+        run_loop(supervise(settings, child, say_ready))
+        return
+
+    def ready(frontend: Frontend) -> None:
+        say_ready(frontend.port, frontend.admin_port)
 
     with FetchBars() as bars:
-        run_loop(serve_frontend(settings, os.environ, say_ready, bars.update))
+        run_loop(serve_frontend(settings, os.environ, ready, bars.update))
+
+
+def _count(text: str | None) -> int | None:
+    if text is None:
+        return None
+    try:
+        return process_count(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is neither a number nor auto") from None

@@ -11,7 +11,14 @@ import click
 if TYPE_CHECKING:
     from muster.config.settings import Settings
 
-__all__ = ["discovery_option", "load_settings", "registry_options", "run_loop", "tls_options"]
+__all__ = [
+    "configure_log",
+    "discovery_option",
+    "load_settings",
+    "registry_options",
+    "run_loop",
+    "tls_options",
+]
 
 _TLS = (
     ("--tcp-tls-cert-path", "request_tls__certificate", "Certificate to listen with."),
@@ -68,12 +75,23 @@ def load_settings(**flags: Any) -> Settings:
     Raises:
         ConfigError: If one is wrong.
     """
-    from muster import log
     from muster.config.settings import Settings
 
     settings = Settings.load(
         flags={name.replace("__", ".", 1): value for name, value in flags.items()}
     )
+    configure_log(settings)
+    return settings
+
+
+def configure_log(settings: Settings) -> None:
+    """Set up this process's logging.
+
+    Raises:
+        ConfigError: If the filter or its file is wrong.
+    """
+    from muster import log
+
     log.configure(
         filter=settings.log.filter,
         file=settings.log.file,
@@ -82,7 +100,6 @@ def load_settings(**flags: Any) -> Settings:
         colour=False if settings.log.no_colour else None,
         span_events=settings.log.span_events,
     )
-    return settings
 
 
 def run_loop(work: Coroutine[Any, Any, T]) -> T:

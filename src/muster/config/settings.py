@@ -23,6 +23,7 @@ from muster.config.http import HttpSettings
 from muster.config.log import LogSettings
 from muster.config.metadata import MetadataSettings, self_host_switch
 from muster.config.nats import NatsSettings
+from muster.config.processes import ProcessesSettings
 from muster.config.request_plane import RequestPlaneSettings
 from muster.config.request_tls import RequestTlsSettings
 from muster.config.setting import Origin, group, load_group
@@ -41,6 +42,7 @@ __all__ = [
     "LogSettings",
     "MetadataSettings",
     "NatsSettings",
+    "ProcessesSettings",
     "RequestPlaneSettings",
     "RequestTlsSettings",
     "Settings",
@@ -66,6 +68,7 @@ class Settings:
     fetch: FetchSettings = group(FetchSettings)
     http: HttpSettings = group(HttpSettings)
     guard: GuardSettings = group(GuardSettings)
+    processes: ProcessesSettings = group(ProcessesSettings)
     log: LogSettings = group(LogSettings)
     tracing: TracingSettings = group(TracingSettings)
     origins: Mapping[str, Origin] = dataclasses.field(default_factory=dict, compare=False)

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelStatus, ModelTable
-from muster.frontend.report import RegistryReport
+from muster.frontend.report import ProcessReport, RegistryReport
 
-__all__ = ["HealthRoutes", "HealthState", "Verdict", "judge"]
+__all__ = ["DRAINING", "HealthRoutes", "HealthState", "Others", "Verdict", "judge", "worst"]
 
 _DRAINING = b'{"status":"not_ready","stage":"draining","message":"Service is not ready"}'
 _LIVE = b'{"status":"live","message":"Service is live"}'
+
+
+DRAINING = "draining"
+"""The status of a process that takes no new requests."""
+_BAD = ("healthy", "degraded", "unavailable")
+
+
+def _alone() -> Iterable[tuple[int, Verdict]]:
+    return ()
 
 
 class HealthReply(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -63,6 +72,27 @@ def judge(
     return Verdict("degraded" if usable else "unavailable", "; ".join(reasons))
 
 
+def worst(own: Verdict, others: Iterable[tuple[int, Verdict]]) -> Verdict:
+    """The verdict of several processes together: one of them answers the next connection.
+
+    Args:
+        own: That of the process that answers.
+        others: Those of the others, by number. What they say besides is said with their number.
+    """
+    status, messages = own.status, [own.message] if own.message else []
+    for number, verdict in others:
+        if verdict.status == DRAINING:
+            continue  # it takes no more connections
+        status = max(status, verdict.status, key=_BAD.index)
+        if verdict.message and verdict.message != own.message:
+            messages.append(f"process {number}: {verdict.message}")
+    return Verdict(status, "; ".join(messages))
+
+
+Others = Callable[[], Iterable[tuple[int, Verdict]]]
+"""Gives the verdicts of other processes, by number."""
+
+
 class HealthState:
     """Whether the process still takes requests."""
 
@@ -79,14 +109,24 @@ class HealthRoutes:
         table: The models.
         state: Whether the frontend is draining.
         required: Models without which ``/health`` is 503.
+        others: Gives the verdicts of other processes of this frontend, by number.
+        processes: Gives the report of all of them, if it is several.
     """
 
     def __init__(
-        self, table: ModelTable, state: HealthState, *, required: Sequence[str] = ()
+        self,
+        table: ModelTable,
+        state: HealthState,
+        *,
+        required: Sequence[str] = (),
+        others: Others | None = None,
+        processes: Callable[[], tuple[ProcessReport, ...]] | None = None,
     ) -> None:
         self._table = table
         self._state = state
         self._required = required
+        self._others = others if others is not None else _alone
+        self._processes = processes
 
     async def live(self, exchange: Exchange) -> None:
         """200 while the process takes requests, 503 while it drains."""
@@ -110,11 +150,20 @@ class HealthRoutes:
         report = msgspec.structs.replace(
             self._table.report(), status=verdict.status, message=verdict.message
         )
+        if self._processes is not None:
+            report = msgspec.structs.replace(report, processes=self._processes())
         exchange.respond(200, msgspec.json.encode(report))
 
-    def _verdict(self) -> Verdict:
+    def verdict(self) -> Verdict:
+        """What this process alone says."""
+        return Verdict(DRAINING, "") if self._state.draining else self._own()
+
+    def _own(self) -> Verdict:
         served = {name for name, _ in self._table.names()}
         return judge(served, self._table.unserved(), self._required, self._table.registry.trouble())
+
+    def _verdict(self) -> Verdict:
+        return worst(self._own(), self._others())
 
     def _judge(self) -> HealthReply:
         instances = sorted(self._table.instances())

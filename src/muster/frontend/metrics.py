@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 
 from prometheus_client import CollectorRegistry
@@ -239,6 +239,11 @@ class FrontendMetrics(Collector):
     def by_model(self) -> Mapping[str, ModelCounts]:
         """The counts of each model that has been asked for."""
         return self._models
+
+    @property
+    def bounds(self) -> tuple[Sequence[float], Sequence[float]]:
+        """Upper bounds of the buckets of the time to the first token, and of that between tokens."""
+        return _TTFT, _ITL
 
     def refused(self, endpoint: str, error_type: str) -> None:
         """Count a request that did not get as far as a model."""

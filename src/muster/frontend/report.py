@@ -12,6 +12,7 @@ __all__ = [
     "FileReport",
     "FleetReport",
     "ModelReport",
+    "ProcessReport",
     "RegistryReport",
     "ReplicaReport",
 ]
@@ -139,6 +140,26 @@ class RegistryReport(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
+class ProcessReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One of several processes that are one frontend.
+
+    Attributes:
+        process: Its number, from 0.
+        pid: Its process id.
+        status: What it alone would say at ``/health``.
+        message: Why it is not ``healthy``.
+        restarts: How often it was started again.
+        active: Requests it answers now.
+    """
+
+    process: int
+    pid: int
+    status: str
+    message: str = ""
+    restarts: int = 0
+    active: int = 0
+
+
 class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a frontend knows.
 
@@ -150,6 +171,8 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
             read at present.
         registry: The same for people, and why; absent while it can be read.
         models: All of them, by name, then endpoint.
+        processes: Where the frontend is several: all of them; ``status`` is the worst of theirs, and
+            everything else is as the process that answers sees it.
     """
 
     status: str
@@ -158,3 +181,4 @@ class FleetReport(msgspec.Struct, frozen=True, kw_only=True):
     stale_since: float | None = None
     models: tuple[ModelReport, ...] = ()
     registry: RegistryReport | msgspec.UnsetType = msgspec.UNSET
+    processes: tuple[ProcessReport, ...] | msgspec.UnsetType = msgspec.UNSET

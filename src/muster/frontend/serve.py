@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import functools
 import logging
-from collections.abc import Callable, Mapping
+import os
+import signal
+from collections.abc import Callable, Collection, Mapping
 
 from prometheus_client import CollectorRegistry
 
@@ -16,14 +20,20 @@ from muster.errors import StoreError
 from muster.frontend.build_notes import OnModelProgress
 from muster.frontend.dashboard.sources import LiveSources
 from muster.frontend.fleet import Fleet
+from muster.frontend.model_table import ModelTable
+from muster.frontend.processes.siblings import Siblings
 from muster.frontend.server import Frontend
 from muster.model.fetch.card_fetcher import CardFetcher
 from muster.model.publish.hub_cache import hub_cache_root
 from muster.runtime import DistributedRuntime
+from muster.runtime.shutdown import Phase
 
 __all__ = ["serve_frontend"]
 
 logger = logging.getLogger(__name__)
+
+_CATCH_UP_S = 30.0
+_LOOK_S = 0.05
 
 
 async def serve_frontend(
@@ -31,6 +41,8 @@ async def serve_frontend(
     environ: Mapping[str, str],
     on_ready: Callable[[Frontend], None],
     on_progress: OnModelProgress | None = None,
+    *,
+    siblings: Siblings | None = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is being answered and end.
 
@@ -46,6 +58,8 @@ async def serve_frontend(
         environ: Where the cache's place is looked up if no setting says it.
         on_ready: Called once it listens.
         on_progress: Told each step of each file that is fetched.
+        siblings: The other processes, if this is one of several. One that takes the place of
+            another listens when it serves what the others do, or after some time.
 
     Raises:
         MusterError: What kept it from serving.
@@ -96,8 +110,10 @@ async def serve_frontend(
                 store=store,
                 max_bytes=settings.cache.max_bytes,
             ),
+            siblings=siblings,
         )
-        await frontend.start()
+        if siblings is None or siblings.is_first:
+            await frontend.start()
 
         async def drain() -> None:
             """Answer what is in flight while workers are still in reach."""
@@ -106,7 +122,36 @@ async def serve_frontend(
 
         runtime.on_withdraw(drain)
         async with asyncio.TaskGroup() as group:
-            watching = group.create_task(fleet.run())
+            tasks = [group.create_task(fleet.run())]
+            if siblings is not None:
+                tasks.append(
+                    group.create_task(siblings.run(functools.partial(_orphaned, frontend)))
+                )
+                if not siblings.is_first:
+                    await _catch_up(runtime, fleet.table, siblings.expected)
+                    siblings.settle()
+                    if runtime.phase is Phase.RUNNING:
+                        await frontend.start()
             on_ready(frontend)
             await runtime.wait_closed()
-            watching.cancel()
+            for task in tasks:
+                task.cancel()
+
+
+async def _catch_up(
+    runtime: DistributedRuntime, table: ModelTable, expected: Collection[str]
+) -> None:
+    """Wait until all of ``expected`` are served, the runtime closes, or half a minute is over."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CATCH_UP_S):
+            while runtime.phase is Phase.RUNNING:
+                if {name for name, _ in table.names()}.issuperset(expected):
+                    return
+                await asyncio.sleep(_LOOK_S)
+
+
+def _orphaned(frontend: Frontend) -> None:
+    """End as on SIGTERM; whoever starts the supervisor again finds the port free."""
+    logger.error("the supervisor is gone")
+    frontend.stop_listening()
+    os.kill(os.getpid(), signal.SIGTERM)

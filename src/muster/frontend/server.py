@@ -33,6 +33,7 @@ from muster.frontend.openai.models import ModelRoutes
 from muster.frontend.openai.parameters import IgnoredParameters, Parameters
 from muster.frontend.openai.routes import openai_routes
 from muster.frontend.openapi.about import AboutRoutes
+from muster.frontend.processes.siblings import Siblings
 from muster.frontend.request_id import response_id
 from muster.frontend.request_log import RequestLine, log_refused
 from muster.frontend.routes import RouteTable
@@ -66,6 +67,7 @@ class Frontend:
         sources: What the dashboard shows besides the models of the table.
         guard: What protects it; by default nothing but limits on slow clients.
         admission: What stands before the models' workers, for ``/busy_threshold``.
+        siblings: The other processes, where several share the port and answer as one.
     """
 
     def __init__(
@@ -78,18 +80,39 @@ class Frontend:
         sources: LiveSources | None = None,
         guard: GuardSettings | None = None,
         admission: Admission | None = None,
+        siblings: Siblings | None = None,
     ) -> None:
         self._settings = settings
         self._admission = admission if admission is not None else Admission(GuardSettings())
         self._guard_settings = guard = guard if guard is not None else GuardSettings()
         self._registry = registry if registry is not None else CollectorRegistry()
+        self._siblings = siblings
         self._state = HealthState()
         self._in_flight = 0
         self._quiet = asyncio.Event()
         metrics = FrontendMetrics(self._registry, table)
         self._registry.register(LimitMetrics(table))
         required = tuple(settings.require_models)
-        self._live = Live(table, metrics, self._state, required=required, sources=sources)
+        sources = sources if sources is not None else LiveSources()
+        self._live = Live(
+            table, metrics, self._state, required=required, sources=sources, siblings=siblings
+        )
+        self._health = HealthRoutes(
+            table,
+            self._state,
+            required=required,
+            others=siblings.verdicts if siblings is not None else None,
+            processes=siblings.reports if siblings is not None else None,
+        )
+        if siblings is not None:
+            siblings.attach(
+                metrics=metrics,
+                registry=self._registry,
+                admission=self._admission,
+                verdict=self._health.verdict,
+                served=lambda: [name for name, _ in table.names()],
+                events=sources.events,
+            )
         self._routes = self._make_routes(table, metrics, begin_traces=begin_traces)
         self._guard = Guard(guard, self._registry)
         self._door = self._guard.door
@@ -109,7 +132,7 @@ class Frontend:
     def _make_routes(
         self, table: ModelTable, metrics: FrontendMetrics, *, begin_traces: bool
     ) -> RouteTable:
-        health = HealthRoutes(table, self._state, required=self._settings.require_models)
+        health = self._health
         models = ModelRoutes(table)
         routes = RouteTable()
         strict = self._guard_settings.strict_parameters
@@ -139,7 +162,10 @@ class Frontend:
         routes.add("GET", "/health", health.health)
         routes.add("GET", "/live", health.live)
         routes.add("GET", "/v1/muster/models", health.models)
-        busy = BusyRoutes(self._admission)
+        siblings = self._siblings
+        busy = BusyRoutes(
+            self._admission, tell=siblings.tell_thresholds if siblings is not None else None
+        )
         routes.add("GET", "/busy_threshold", busy.list)
         routes.add("POST", "/busy_threshold", busy.change)
         routes.add("GET", "/metrics", self._metrics)
@@ -173,10 +199,11 @@ class Frontend:
             ConfigError: If an address cannot be bound, or a file of keys or certificates not used.
         """
         options = await self._guard.start()
-        await self._server.start(self._settings.host, self._settings.port, options=options)
+        shared = {} if self._siblings is None else {"reuse_port": True}
+        await self._server.start(self._settings.host, self._settings.port, options=options | shared)
         if self._admin_server is not None:
             guard = self._guard_settings
-            await self._admin_server.start(guard.admin_host, guard.admin_port or 0)
+            await self._admin_server.start(guard.admin_host, guard.admin_port or 0, options=shared)
         self._live.start()
         logger.info("frontend listens", extra=facts(host=self._settings.host, port=self.port))
 
@@ -189,6 +216,8 @@ class Frontend:
             Whether all requests have been answered.
         """
         self._state.draining = True
+        if self._siblings is not None and not self._siblings.all_drain:
+            self.stop_listening()
         self._live.end()
         self._server.close_idle()
         if self._admin_server is not None:
@@ -202,6 +231,12 @@ class Frontend:
                 logger.warning("drain timed out", extra=facts(in_flight=self._in_flight))
                 return False
         return True
+
+    def stop_listening(self) -> None:
+        """Leave new connections to others; those that are there stay. Idempotent."""
+        self._server.stop_listening()
+        if self._admin_server is not None:
+            self._admin_server.stop_listening()
 
     async def close(self) -> None:
         """Stop at once: cancel requests in flight, close all connections. Idempotent."""
@@ -259,4 +294,8 @@ class Frontend:
             log_refused(exchange)
 
     async def _metrics(self, exchange: Exchange) -> None:
-        exchange.respond(200, generate_latest(self._registry), content_type=CONTENT_TYPE_LATEST)
+        if self._siblings is None:
+            page = generate_latest(self._registry)
+        else:
+            page = await self._siblings.page()
+        exchange.respond(200, page, content_type=CONTENT_TYPE_LATEST)

@@ -25,6 +25,7 @@ from muster.frontend.health import HealthState
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
+from muster.frontend.processes.siblings import Siblings
 from muster.log import facts
 from muster.tasks import TaskOwner
 
@@ -54,6 +55,7 @@ class Live:
         health: Whether the frontend drains.
         required: Models without which ``/health`` is 503.
         sources: Everything else there is to show.
+        siblings: The other processes of this frontend, whose requests are shown as well.
         clock: Where the time comes from.
     """
 
@@ -65,19 +67,21 @@ class Live:
         *,
         required: tuple[str, ...] = (),
         sources: LiveSources | None = None,
+        siblings: Siblings | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._table = table
         self._sources = sources if sources is not None else LiveSources()
         self._clock = clock
-        self._traffic = Traffic(lambda: metrics.by_model)
+        self._traffic = Traffic((lambda: metrics.by_model) if siblings is None else siblings.counts)
         self._state = LiveState(
             table,
             health,
             required=required,
             traffic=self._traffic,
             sources=self._sources,
-            started=clock.wall(),
+            started=clock.wall() if siblings is None else siblings.started,
+            others=None if siblings is None else siblings.verdicts,
         )
         self._tasks = TaskOwner("dashboard")
         self._feed: Feed | None = None

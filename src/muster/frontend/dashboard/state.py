@@ -18,7 +18,7 @@ from muster.frontend.dashboard.view import (
     Snapshot,
     model_views,
 )
-from muster.frontend.health import HealthState, judge
+from muster.frontend.health import HealthState, Others, judge, worst
 from muster.frontend.model_table import ModelTable
 from muster.frontend.report import FleetReport
 
@@ -37,6 +37,7 @@ class LiveState:
         traffic: How much is asked.
         sources: Everything else.
         started: When the frontend started, in seconds since the epoch.
+        others: Gives the verdicts of the other processes, if there are any.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class LiveState:
         traffic: Traffic,
         sources: LiveSources,
         started: float,
+        others: Others | None = None,
     ) -> None:
         self._table = table
         self._health = health
@@ -55,6 +57,7 @@ class LiveState:
         self._traffic = traffic
         self._sources = sources
         self._started = started
+        self._others = others
         self._differences = Differences()
         self._at = started
         self._frontend = FrontendView(version=__version__, started=started, status="")
@@ -126,7 +129,10 @@ class LiveState:
         else:
             served = {name for name, _ in table.names()}
             trouble = table.registry.trouble()
-            status, message = judge(served, table.unserved(), self._required, trouble)
+            verdict = judge(served, table.unserved(), self._required, trouble)
+            if self._others is not None:
+                verdict = worst(verdict, self._others())
+            status, message = verdict
         stale = table.registry.report()
         return FrontendView(
             version=__version__,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import msgspec
 
 from muster.frontend.metrics import ModelCounts
+from muster.frontend.processes.tallies import SummedCounts
 
 __all__ = ["ModelTraffic", "Second", "Traffic", "quantile"]
 
@@ -20,6 +21,10 @@ _SECONDS = 600
 """How many seconds are kept of all models together."""
 _LATENCY_S = 60.0
 _RATE_S = 10.0
+
+
+Counts = ModelCounts | SummedCounts
+"""One model's counts: of this process, or of several."""
 
 
 class Second(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -140,7 +145,7 @@ class _History:
         self._readings: deque[_Reading] = deque([_Reading(now)])
         self._signature = (0, 0, 0, 0)
 
-    def read(self, counts: ModelCounts, now: float) -> tuple[_Reading, _Reading] | None:
+    def read(self, counts: Counts, now: float) -> tuple[_Reading, _Reading] | None:
         """Take the present counts; the reading before and this one, if anything has changed."""
         succeeded = failed = cancelled = 0
         for (_, _, status, error_type), count in counts.finished.items():
@@ -186,7 +191,7 @@ class Traffic:
         counts: Gives the counts of all models.
     """
 
-    def __init__(self, counts: Callable[[], Mapping[str, ModelCounts]]) -> None:
+    def __init__(self, counts: Callable[[], Mapping[str, Counts]]) -> None:
         self._counts = counts
         self._histories: dict[str, _History] = {}
         self._sampled: float | None = None
@@ -249,7 +254,7 @@ class Traffic:
         return found
 
 
-def _model_traffic(history: _History, counts: ModelCounts, now: float) -> ModelTraffic:
+def _model_traffic(history: _History, counts: Counts, now: float) -> ModelTraffic:
     last = history.last
     recent, minute = history.base(now - _RATE_S), history.base(now - _LATENCY_S)
     span = min(_RATE_S, max(now - recent.at, 1.0))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from muster.frontend.guard.admission import Admission
@@ -27,16 +29,20 @@ class _Reply(msgspec.Struct, frozen=True):
 
 _decoder = msgspec.json.Decoder(_Request)
 
+Tell = Callable[[str, Thresholds], Awaitable[None]]
+
 
 class BusyRoutes:
     """Handlers of the route.
 
     Args:
         admission: Where the thresholds are.
+        tell: Tells other processes of this frontend what a model's thresholds are now.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, *, tell: Tell | None = None) -> None:
         self._admission = admission
+        self._tell = tell
 
     async def list(self, exchange: Exchange) -> None:
         """``GET``: the thresholds of every model that has any."""
@@ -74,6 +80,8 @@ class BusyRoutes:
             text = f"Model '{model}' not found. Thresholds can only be set for discovered models."
             _fail(exchange, 404, text)
             return
+        if asked and self._tell is not None:
+            await self._tell(model, result)
         exchange.respond(200, msgspec.json.encode(_reply(model, result)))
 
 

@@ -1,0 +1,271 @@
+"""Starts a frontend's processes, starts those again that end, and ends them all together.
+
+The supervisor answers no client. It watches over its processes, puts their metrics together and
+passes on what one tells the others. When it is gone, however it went, its processes see the end of
+their socket and end as on SIGTERM.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import os
+import pickle
+import signal
+import socket
+from asyncio.subprocess import DEVNULL, Process
+from collections.abc import Callable, Sequence
+
+from muster.clock import SYSTEM_CLOCK
+from muster.config.settings import Settings
+from muster.errors import ConfigError, MusterError
+from muster.frontend.processes.hub import Hub
+from muster.frontend.processes.messages import Channel, Failed, Ready
+from muster.frontend.processes.reservation import PortReservation
+from muster.frontend.processes.restarts import RestartPause
+from muster.log import facts
+
+__all__ = ["Begin", "ProcessError", "supervise"]
+
+logger = logging.getLogger(__name__)
+
+_SILENT_S = 60.0
+"""A process tells of itself every second. One that has been silent for so long serves nobody."""
+_BEYOND_DRAIN_S = 10.0
+_FORCED_S = 0.5
+
+OnReady = Callable[[int, int], None]
+"""Called with the port and the admin port (0 for none) once all processes listen."""
+
+
+class ProcessError(MusterError):
+    """A process of a frontend could not start."""
+
+    code = "process"
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Begin:
+    """The first thing a process is told; pickled.
+
+    Attributes:
+        settings: All settings, with the ports that were chosen.
+        process: Its number, from 0.
+        restarts: How often its number was started before.
+        expected: Names that it should serve before it listens.
+        started: When the frontend started, in seconds since the epoch.
+    """
+
+    settings: Settings
+    process: int
+    restarts: int
+    expected: tuple[str, ...]
+    started: float
+
+
+async def supervise(settings: Settings, command: Sequence[str], on_ready: OnReady) -> None:
+    """Run ``settings.processes.count`` processes until SIGTERM or SIGINT; a second signal forces.
+
+    Each drains within the one deadline of the settings. One that ends before that is started again,
+    after pauses that grow; one that has not said anything for a minute is ended first.
+
+    Args:
+        settings: All settings.
+        command: Starts a process that takes its ``Begin`` from a socket, whose descriptor is
+            added as the last argument.
+        on_ready: Called once.
+
+    Raises:
+        ConfigError: A port cannot be had, or a setting is wrong.
+        MusterError: Why a process could not start.
+    """
+    with contextlib.ExitStack() as stack:
+        http, guard = settings.http, settings.guard
+        held = PortReservation(http.host, http.port, flag="--http-port")
+        stack.enter_context(held)
+        http = dataclasses.replace(http, port=held.port)
+        if guard.admin_port is not None:
+            admin = PortReservation(guard.admin_host, guard.admin_port, flag="--admin-port")
+            stack.enter_context(admin)
+            guard = dataclasses.replace(guard, admin_port=admin.port)
+        settings = dataclasses.replace(settings, http=http, guard=guard)
+        await _Supervisor(settings, command, on_ready).run()
+
+
+class _Supervisor:
+    def __init__(self, settings: Settings, command: Sequence[str], on_ready: OnReady) -> None:
+        self._settings = settings
+        self._command = command
+        self._on_ready = on_ready
+        self._count = settings.processes.count
+        self._hub = Hub(self._count)
+        self._started = SYSTEM_CLOCK.wall()
+        self._processes: dict[int, Process] = {}
+        self._ready: set[int] = set()
+        self._was_ready = False
+        self._stopping = asyncio.Event()
+        self._failure: MusterError | None = None
+        self._forced: signal.Signals | None = None
+
+    async def run(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for process in range(self._count):
+                    group.create_task(self._keep(process))
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+            await self._hub.close()
+        if self._forced is not None:
+            _take_usual_course(self._forced)
+        if self._failure is not None:
+            raise self._failure
+
+    # -- one process -------------------------------------------------------------------------
+
+    async def _keep(self, process: int) -> None:
+        """Have this process run until all are to end."""
+        pause = RestartPause()
+        restarts = 0
+        while not self._stopping.is_set():
+            begun = SYSTEM_CLOCK.monotonic()
+            failed, code = await self._live(process, restarts)
+            if self._stopping.is_set():
+                return
+            if failed is not None and not self._was_ready:
+                self._fail(failed)
+                return
+            wait_s = pause.after(SYSTEM_CLOCK.monotonic() - begun)
+            how = _describe(code)
+            why = {} if failed is None else {"reason": failed.text}
+            logger.error(
+                "a process has ended and is started again",
+                extra=facts(ended=process, how=how, again_in_s=wait_s, **why),
+            )
+            self._hub.note("error", f"process {process} has ended and is started again", how)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
+                    await self._stopping.wait()
+            restarts += 1
+
+    async def _live(self, number: int, restarts: int) -> tuple[Failed | None, int]:
+        """One life of a process: why it failed, if it said so, and its exit code."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                str(theirs.fileno()),
+                pass_fds=(theirs.fileno(),),
+                stdin=DEVNULL,
+                # A terminal's Ctrl-C is for the supervisor, which says it to all.
+                start_new_session=True,
+            )
+        self._processes[number] = process
+        channel = await Channel.over(ours)
+        begin = Begin(
+            settings=self._settings,
+            process=number,
+            restarts=restarts,
+            expected=tuple(self._hub.served()),
+            started=self._started,
+        )
+        channel.send_payload(pickle.dumps(begin))
+        self._hub.joined(number, channel, pid=process.pid, restarts=restarts)
+        if self._stopping.is_set():
+            _send(process, signal.SIGTERM)
+        try:
+            failed = await self._attend(number, channel, process)
+            code = await process.wait()
+        finally:
+            self._hub.left(number)
+            self._ready.discard(number)
+            channel.close()
+            del self._processes[number]
+        return failed, code
+
+    async def _attend(self, number: int, channel: Channel, process: Process) -> Failed | None:
+        failed = None
+        while True:
+            try:
+                async with asyncio.timeout(_SILENT_S):
+                    message = await channel.from_process()
+            except TimeoutError:
+                logger.error(  # noqa: TRY400 - no traceback of ours says why
+                    "a process is silent and is ended",
+                    extra=facts(silent=number, pid=process.pid, seconds=_SILENT_S),
+                )
+                _send(process, signal.SIGKILL)
+                return failed
+            match message:
+                case None:
+                    return failed
+                case Failed():
+                    failed = message
+                case Ready():
+                    self._is_ready(number, message)
+                case _:
+                    self._hub.heard(number, message)
+
+    def _is_ready(self, number: int, ready: Ready) -> None:
+        logger.info("a process listens", extra=facts(listens=number))
+        self._ready.add(number)
+        if not self._was_ready and len(self._ready) == self._count:
+            self._was_ready = True
+            self._on_ready(ready.port, ready.admin_port)
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def _fail(self, failed: Failed) -> None:
+        kind = ConfigError if failed.code == 2 else ProcessError
+        self._failure = self._failure or kind(failed.text)
+        self._stop()
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if not self._stopping.is_set():
+            self._stop()
+            return
+        logger.warning("forced to end", extra=facts(signal=number.name))
+        self._forced = number
+        self._send_all(signal.SIGTERM)
+        asyncio.get_running_loop().call_later(_FORCED_S, self._send_all, signal.SIGKILL)
+
+    def _stop(self) -> None:
+        if self._stopping.is_set():
+            return
+        self._stopping.set()
+        for number, process in self._processes.items():
+            if number in self._ready:
+                self._hub.drain(number)
+            else:
+                _send(process, signal.SIGTERM)
+        limit_s = self._settings.http.drain_timeout_s + _BEYOND_DRAIN_S
+        asyncio.get_running_loop().call_later(limit_s, self._send_all, signal.SIGKILL)
+
+    def _send_all(self, number: signal.Signals) -> None:
+        for process in [*self._processes.values()]:
+            _send(process, number)
+
+
+def _send(process: Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+def _take_usual_course(number: signal.Signals) -> None:
+    """End as a process without a handler does."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+
+
+def _describe(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"signal {-code}"
