@@ -32,6 +32,7 @@ from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.models import ModelRoutes
 from muster.frontend.openai.parameters import IgnoredParameters, Parameters
 from muster.frontend.openai.routes import openai_routes
+from muster.frontend.openai.stream_rules import StreamRules
 from muster.frontend.openapi.about import AboutRoutes
 from muster.frontend.processes.siblings import Siblings
 from muster.frontend.request_id import response_id
@@ -136,15 +137,27 @@ class Frontend:
         models = ModelRoutes(table)
         routes = RouteTable()
         strict = self._guard_settings.strict_parameters
+        streams = StreamRules.of(self._settings)
         ignored = IgnoredParameters()
         self._registry.register(ignored)
         chat, completions = openai_routes(
-            table, metrics, ignored, begin_traces=begin_traces, strict_parameters=strict
+            table,
+            metrics,
+            ignored,
+            begin_traces=begin_traces,
+            strict_parameters=strict,
+            streams=streams,
         )
         routes.add("POST", "/v1/chat/completions", chat.handle)
         routes.add("POST", "/v1/completions", completions.handle)
         add_surfaces(
-            routes, table, metrics, ignored, begin_traces=begin_traces, strict_parameters=strict
+            routes,
+            table,
+            metrics,
+            ignored,
+            begin_traces=begin_traces,
+            strict_parameters=strict,
+            streams=streams,
         )
         embeddings = EmbeddingsRoute(
             table,
