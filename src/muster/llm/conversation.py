@@ -141,7 +141,8 @@ def normalize_messages(
         form: What the template wants. In lists, media are reduced to their kind.
 
     Raises:
-        InvalidArgument: If a message is not an object with a ``role``; the message says which.
+        InvalidArgument: If a message is not an object with a ``role``, or its ``tool_calls`` are no
+            list; the message says which.
     """
     return [_normalize(message, position, form) for position, message in enumerate(messages)]
 
@@ -156,8 +157,10 @@ def _normalize(message: object, position: int, form: ContentForm) -> Message:
         out["content"] = _parts(content, form)
     elif form is ContentForm.PARTS and isinstance(content, str):
         out["content"] = [{"type": "text", "text": content}]
-    if out.get("tool_calls"):
-        out["tool_calls"] = [_parse_arguments(call) for call in out["tool_calls"]]
+    if calls := out.get("tool_calls"):
+        if not isinstance(calls, list):
+            raise InvalidArgument(f"messages[{position}].tool_calls is not a list")
+        out["tool_calls"] = [_parse_arguments(call) for call in calls]
     reasoning = next((out[key] for key in _REASONING_KEYS if key in out), None)
     if reasoning is not None:
         # templates read one name or the other for the same thing

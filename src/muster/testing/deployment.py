@@ -26,14 +26,16 @@ from muster.errors import (
     WorkerUnavailable,
 )
 from muster.llm.protocol import EngineRequest
-from muster.model.model_type import ModelInput, WorkerType
+from muster.model.model_type import ModelInput, ModelType, WorkerType
 from muster.model.publish.register import register_model
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.runtime import Context, DistributedRuntime
 from muster.testing.fleet import SURFACES, FleetSite, frontend, serve, worker
 from muster.testing.tiny_model import write_tiny_model
+from muster.worker.embedding import EmbeddingHandler
 from muster.worker.engines.echo import EchoEngine, EchoSettings
 from muster.worker.engines.mock import MockEngine, MockSettings
+from muster.worker.engines.mock_embedder import MockEmbedder, MockEmbedderSettings
 from muster.worker.engines.request import Item, read_request
 from muster.worker.engines.timing import Timing
 
@@ -171,7 +173,7 @@ async def deployed(root: Path, **options: Any) -> AsyncIterator[Running]:
 
     ``mock`` (alias ``mock-alias``) and ``echo`` (alias ``echo-alias``, adapter ``echo-lora``, hermes
     and basic parsers), ``scored`` as echo with log probabilities, ``slow`` an echo at 20 tokens a
-    second, ``failing``. The chat prompts of all but ``mock`` are the last message alone.
+    second, ``failing``; ``vectors`` embeds. The chat prompts of all but ``mock`` are the last message alone.
 
     Args:
         root: An empty directory.
@@ -211,7 +213,18 @@ async def deployed(root: Path, **options: Any) -> AsyncIterator[Running]:
             ("failing", FailingEngine()),
         ):
             await serve(runtime, parrot, name, f"ns.{name}.generate", engine=engine)
-        names = ("echo", "echo-lora", "failing", "mock", "scored", "slow")
+        embedder = MockEmbedder(MockEmbedderSettings(dimensions=64, timing=Timing(speedup_ratio=0)))
+        at = runtime.endpoint("ns.embedder.generate")
+        await runtime.serve(at.id(), EmbeddingHandler(embedder).generate)
+        await register_model(
+            ModelInput.Tokens,
+            ModelType.Embedding,
+            at,
+            tiny,
+            "vectors",
+            worker_type=WorkerType.Aggregated,
+        )
+        names = ("echo", "echo-lora", "failing", "mock", "scored", "slow", "vectors")
         await site.listed(*names)
         yield Running(site, runtime)
 
