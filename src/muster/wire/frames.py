@@ -112,6 +112,7 @@ class TwoPartReader:
             return messages
         offset, end, need = 0, len(unread), _PREFIX
         unpack = _TWO_PART.unpack_from
+        new = tuple.__new__  # half the price of ``TwoPart(...)``, once a token
         while end - offset >= _PREFIX:
             header_length, body_length, _ = unpack(unread, offset)
             need = _PREFIX + header_length + body_length
@@ -124,7 +125,8 @@ class TwoPartReader:
                 break
             middle = offset + _PREFIX + header_length
             offset += need
-            messages.append(TwoPart(unread[middle - header_length : middle], unread[middle:offset]))
+            parts = (unread[middle - header_length : middle], unread[middle:offset])
+            messages.append(new(TwoPart, parts))
             need = _PREFIX
         self._rest.keep(unread, offset, need)
         return messages

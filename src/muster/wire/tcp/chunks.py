@@ -9,7 +9,7 @@ of the stream, ``u32`` length, bytes. Who connected numbers the streams, upwards
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
+from typing import TypeAlias
 
 from muster.errors import ProtocolError
 from muster.wire.unread import Unread
@@ -52,12 +52,8 @@ chunk_head = _HEAD.pack
 """Everything of a chunk before its bytes, of its kind, number and length."""
 
 
-class Chunk(NamedTuple):
-    """A piece of a stream, or a word about it."""
-
-    kind: int
-    number: int
-    data: bytes
+Chunk: TypeAlias = tuple[int, int, bytes]
+"""A piece of a stream, or a word about it: kind, number, bytes. Plain, as there are so many."""
 
 
 def encode_greeting(prefix: str) -> bytes:
@@ -96,7 +92,7 @@ class ChunkReader:
                 break
             begins = offset + _SIZE
             offset += need
-            chunks.append(Chunk(kind, number, unread[begins:offset]))
+            chunks.append((kind, number, unread[begins:offset]))
             need = _SIZE
         self._unread.keep(unread, offset, need)
         return chunks

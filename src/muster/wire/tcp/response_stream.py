@@ -304,8 +304,9 @@ class ResponseStream(Generic[T]):
         self._wake()
 
     def _take(self, message: TwoPart) -> None:
-        if message.body:
-            frame = self._decode(message.body)
+        header, body = message
+        if body:
+            frame = self._decode(body)
             item = frame.data
             if item is not None:
                 self._items.append(item)
@@ -320,7 +321,7 @@ class ResponseStream(Generic[T]):
             if failure is not None:
                 self._end(exception_from(failure))
             self.phase = max(self.phase, Phase.ITEMS)
-        elif message.header == SENTINEL:
+        elif header == SENTINEL:
             self._end(StreamIncomplete(f"{self.peer} ended the response without its final frame"))
 
     def disconnected(self) -> None:

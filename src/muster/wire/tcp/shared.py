@@ -23,7 +23,6 @@ from muster.wire.tcp.chunks import (
     OPEN,
     PAUSE,
     RESUME,
-    Chunk,
     ChunkReader,
     chunk_head,
 )
@@ -79,26 +78,26 @@ class SharedLink(asyncio.Protocol):
         _keep_alive(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:
-        for chunk in self._reader.feed(data):
-            end = self._ends.get(chunk.number)
+        ends = self._ends
+        for kind, number, piece in self._reader.feed(data):
+            end = ends.get(number)
             if end is not None:
-                end.take(chunk)
-            elif chunk.kind == OPEN:
-                self._opened(chunk)
+                end.take(kind, piece)
+            elif kind == OPEN:
+                self._opened(number, piece)
             # Anything else is for a stream that was closed on this side meanwhile.
         if self._reader.error is not None:
             logger.warning("closed a shared connection: %s", self._reader.error)
             self.transport.abort()
 
-    def _opened(self, chunk: Chunk) -> None:
+    def _opened(self, number: int, piece: bytes) -> None:
         if self._accept is None:
-            self.send(CLOSE, chunk.number)
+            self.send(CLOSE, number)
             return
         protocol = self._accept()
-        end = SharedEnd(self, chunk.number, protocol)
-        self._ends[chunk.number] = end
+        end = self._ends[number] = SharedEnd(self, number, protocol)
         protocol.connection_made(end)
-        end.take(chunk)
+        end.take(OPEN, piece)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.usable = False
@@ -261,17 +260,17 @@ class SharedEnd(asyncio.Transport):
 
     # -- as the link calls it ----------------------------------------------------------------
 
-    def take(self, chunk: Chunk) -> None:
+    def take(self, kind: int, piece: bytes) -> None:
         """A chunk has come."""
-        if chunk.kind <= DATA:
+        if kind <= DATA:
             try:
-                self._protocol.data_received(chunk.data)
+                self._protocol.data_received(piece)
             except Exception as error:  # noqa: BLE001 - one stream's fault must not cost the others
                 self._fail(error)
-        elif chunk.kind == CLOSE:
+        elif kind == CLOSE:
             self._link.forget(self._number)
             self.lost(None)
-        elif chunk.kind == PAUSE:
+        elif kind == PAUSE:
             self._paused_there = True
             self.hold()
         else:
