@@ -167,6 +167,8 @@ def story(report: ModelReport) -> Iterator[str]:
         yield f"  {report.message}"
     if report.retry_in_s is not None:
         yield f"  attempt {report.attempt} failed; the next one is in {report.retry_in_s:.0f} s"
+    for note in report.notes:
+        yield f"  note: {note}"
     for file in report.files:
         yield f"  {_file(file)}"
     for replica in report.replicas:

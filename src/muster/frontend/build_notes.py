@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 
+from muster.frontend.card_notes import card_notes
 from muster.frontend.file_table import FileTable
 from muster.frontend.journal import FleetJournal
+from muster.log import facts
 from muster.model.catalog.catalog import Catalog
 from muster.model.catalog.decision import Build
 from muster.model.fetch.resolved import FetchProgress, ResolvedCard
 
 __all__ = ["BuildNotes", "OnModelProgress"]
+
+logger = logging.getLogger(__name__)
 
 OnModelProgress = Callable[[str, FetchProgress], None]
 """Told each step of each file, with the model's name; on the event loop."""
@@ -60,7 +65,12 @@ class BuildNotes:
             self._observe()
 
     def files_here(self, resolved: ResolvedCard) -> None:
-        """All files are here that will be."""
+        """All files are here that will be: what the model does without is said once, now."""
+        for note in card_notes(resolved.card.runtime_config):
+            logger.warning(
+                "model served without: %s", note, extra=facts(model=self._build.group.model)
+            )
+            self._journal.note_shortcoming(self._build.group.model, self._build.mdcsum, note)
         self._files.leave_out(resolved.left_out)
         self._journal.note_left_out(len(resolved.left_out))
         self._catalog.loading(self._build.build_id)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 import msgspec
 
 from muster.discovery.records import Instance
+from muster.frontend.card_notes import card_notes
 from muster.frontend.exclusions import excluded
 from muster.frontend.report import FileReport, ModelReport, ReplicaReport
 from muster.model.catalog.group import GroupKey, Member
@@ -99,6 +100,7 @@ def _model(
         replicas=tuple(each for status in cohorts for each in _replicas(status, instances)),
         aliases=card.aliases if card is not None else (),
         lora=card.lora.name if card is not None and card.lora is not None else "",
+        notes=card_notes(card.runtime_config) if card is not None else (),
     )
 
 

@@ -171,6 +171,10 @@ class FleetJournal(Collector):
         if count:
             self._files["left_out"] = self._files.get("left_out", 0) + count
 
+    def note_shortcoming(self, model: str, mdcsum: str, note: str) -> None:
+        """Something that a model is served without, for the list of events."""
+        self.events.add("warning", "note", model=model, detail=note, mdcsum=mdcsum)
+
     def describe(self) -> Iterable[Metric]:
         """Nothing: registering does not collect."""
         return []

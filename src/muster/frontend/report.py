@@ -108,6 +108,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         excluded: Instances that get no requests though the model is served, and why.
         aliases: Further names.
         lora: The LoRA adapter's name, if it is one.
+        notes: What it is served without, a sentence each; see ``card_notes``.
     """
 
     model: str
@@ -126,6 +127,7 @@ class ModelReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     excluded: tuple[ExclusionReport, ...] = ()
     aliases: tuple[str, ...] = ()
     lora: str = ""
+    notes: tuple[str, ...] = ()
 
 
 class RegistryReport(msgspec.Struct, frozen=True, kw_only=True):

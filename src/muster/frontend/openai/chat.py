@@ -23,6 +23,7 @@ from muster.frontend.openai.tools import check_tools, forced_call_grammar, named
 from muster.frontend.served_model import ServedModel
 from muster.llm.conversation import Conversation
 from muster.llm.protocol import EngineRequest
+from muster.llm.reasoning.registry import REASONING_FORMATS
 
 __all__ = ["ChatApi"]
 
@@ -109,7 +110,9 @@ class ChatApi:
         if forced is not None:
             sampling = msgspec.structs.replace(asked.sampling_options, guided_decoding=forced)
             asked = msgspec.structs.replace(asked, sampling_options=sampling)
-        return asked if model.reasoning_parser is None else _for_reasoning(asked, request)
+        if model.reasoning_parser is None:
+            return asked
+        return _for_reasoning(asked, request, forced=forced is not None)
 
     def reading(
         self,
@@ -123,14 +126,13 @@ class ChatApi:
         form = reply_format(request, model)
         if form.plain:
             return None
-        if form.reasoning_parser is not None and _answers_at_once(requests[0], request):
-            form = msgspec.structs.replace(form, reasoning_parser=None)
-            if form.plain:
-                return None
         end = ""
-        if form.reasoning_parser is not None:
+        if form.needs_prompt:
             last = requests[0].token_ids[-PROMPT_END_TOKENS:]
             end = model.preprocessor.decode(last, skip_special_tokens=False)
+            way = REASONING_FORMATS.get(form.reasoning_parser or "")
+            if way is not None and _answers_at_once(requests[0]):
+                end = way.closing[0]  # as after a prompt whose template ended it
         return Reading(form, _new_call_id, prompt_end=end, keep=keep)
 
     def frames(self, job: Job) -> ChatFrames:
@@ -174,11 +176,13 @@ class ChatApi:
         )
 
 
-def _for_reasoning(asked: EngineRequest, request: ChatRequest) -> EngineRequest:
-    """The request to an engine of a model that reasons.
+def _for_reasoning(asked: EngineRequest, request: ChatRequest, *, forced: bool) -> EngineRequest:
+    """The request to an engine of a model that reasons, as Dynamo 1.6.1 has it.
 
-    Its constraint holds from the end of the reasoning on, if there is to be any: the engine has to
-    be told. What the template was told of thinking its own parser wants to know, too.
+    A form that the API itself knows (``response_format``, a call that must be) holds from the end of
+    the reasoning on: the engine has to be told that there is to be any, as with a budget for it. The
+    ``guided_*`` fields hold from the first token. What the template was told of thinking the engine
+    is told, too.
     """
     kwargs = template_kwargs(request)
     if kwargs:
@@ -190,16 +194,18 @@ def _for_reasoning(asked: EngineRequest, request: ChatRequest) -> EngineRequest:
             "reasoning_parser_kwargs": {"chat_template_kwargs": told},
         }
         asked = msgspec.structs.replace(asked, extra_args=extra)
-    if asked.sampling_options.guided_decoding is not None and not is_thinking_off(kwargs):
+    formed = forced or (
+        request.response_format is not None and request.response_format["type"] != "text"
+    )
+    budget = asked.stop_conditions.max_thinking_tokens
+    if (formed or budget is not None) and not is_thinking_off(kwargs):
         asked = msgspec.structs.replace(asked, require_reasoning=True)
     return asked
 
 
-def _answers_at_once(asked: EngineRequest, request: ChatRequest) -> bool:
-    """Whether a reply under guided decoding has no reasoning: nobody may then wait for its end."""
-    return asked.sampling_options.guided_decoding is not None and is_thinking_off(
-        template_kwargs(request)
-    )
+def _answers_at_once(asked: EngineRequest) -> bool:
+    """Whether the first token is the answer's: then nobody may wait for the end of a reasoning."""
+    return asked.sampling_options.guided_decoding is not None and not asked.require_reasoning
 
 
 def _text_of(message: Message) -> str:

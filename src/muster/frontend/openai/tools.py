@@ -75,18 +75,37 @@ def named_tool(request: ChatRequest) -> str | None:
 
 
 def reply_format(request: ChatRequest, model: ServedModel) -> ReplyFormat:
-    """How the replies to ``request`` are read."""
-    reasoning = model.reasoning_parser
+    """How the replies to ``request`` are read.
+
+    ``parallel_tool_calls: false`` keeps the first call of a reply and drops the others, as clients
+    that ask for it can do nothing with them.
+    """
+    calls, reasoning = model.tool_call_parser, model.reasoning_parser
+    guided = reasoning is not None and _is_json(request)
     if not request.tools or request.tool_choice == "none":
-        return _PLAIN if reasoning is None else ReplyFormat(reasoning_parser=reasoning)
+        if calls is None and reasoning is None:
+            return _PLAIN
+        # The format of calls may be that of everything else, too.
+        return ReplyFormat(tool_call_parser=calls, reasoning_parser=reasoning, guided=guided)
     return ReplyFormat(
-        tool_call_parser=model.tool_call_parser,
+        tool_call_parser=calls,
         reasoning_parser=reasoning,
         tools=request.tools,
         required=request.tool_choice == "required",
         named=named_tool(request),
         parallel=request.parallel_tool_calls is not False,
+        guided=guided,
     )
+
+
+def _is_json(request: ChatRequest) -> bool:
+    """Whether the engine may write nothing but JSON, once it has thought."""
+    if request.guided_json is not None:
+        return True
+    form, outputs = request.response_format, request.structured_outputs
+    if form is not None and form.get("type") in ("json_object", "json_schema"):
+        return True
+    return outputs is not None and bool(outputs.get("json") or outputs.get("json_object"))
 
 
 def forced_call_grammar(request: ChatRequest) -> GuidedDecoding | None:

@@ -165,6 +165,11 @@ class ReplyFormat(msgspec.Struct, frozen=True, kw_only=True):
         return not calls and self.reasoning_parser is None and self._whole is None
 
     @property
+    def needs_prompt(self) -> bool:
+        """Whether the end of the prompt says how a reply begins."""
+        return self.reasoning_parser is not None or self._whole is not None
+
+    @property
     def special_tokens(self) -> bool:
         """Whether markers may be special tokens, which decoding must then not leave out."""
         if self.tools and self.tool_call_parser:
