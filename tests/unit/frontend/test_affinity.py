@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from muster.frontend.affinity import home_of, in_session, named_session, session_of
+from muster.frontend.affinity import Bindings, home_of, in_session, named_session, session_of
 from muster.llm.protocol import EngineRequest
 
 IDS = st.frozensets(st.integers(0, 2**64 - 1), min_size=1, max_size=12)
@@ -54,3 +54,23 @@ def test_the_session_is_in_the_agent_context() -> None:
     assert in_session(plain, "") is plain
     assert session_of(plain) == ""
     assert session_of(EngineRequest(model="tiny", token_ids=[1], agent_context=None)) == ""
+
+
+def test_a_session_is_remembered_until_it_has_been_idle_for_its_time() -> None:
+    bindings = Bindings(10.0)
+    bindings.bind("s", 7, 100.0)
+    assert bindings.find("s", 110.0) == 7
+    assert bindings.find("s", 110.1) is None
+    bindings.bind("s", 8, 105.0)
+    assert bindings.find("s", 115.0) == 8
+    assert bindings.find("other", 105.0) is None
+
+
+def test_sessions_nobody_uses_take_no_memory() -> None:
+    bindings = Bindings(10.0, most=3)
+    for number in range(5):
+        bindings.bind(str(number), number, float(number))
+    assert len(bindings) == 3
+    assert [bindings.find(str(number), 5.0) for number in range(5)] == [None, None, 2, 3, 4]
+    bindings.bind("late", 1, 100.0)
+    assert len(bindings) == 1

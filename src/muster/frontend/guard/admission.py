@@ -133,7 +133,8 @@ class _Gate:
     def busy(self) -> frozenset[int]:
         if not self._active:
             return _NOBODY
-        return self.thresholds.busy(self._loads, self.capacities())
+        # Whoever asks has a request that nobody has yet: that must not stand in its own way.
+        return self.thresholds.busy(self._loads, self.capacities(), share=False)
 
     def around(self, generate: Generate) -> Generate:
         async def gated(

@@ -73,12 +73,12 @@ class Loads:
 
         Args:
             instance_id: The instance.
-            among: How many instances share.
+            among: How many instances share; 0 leaves them out.
         """
         prefill = held = 0.0
         for place, parts in ((instance_id, 1), (None, among)):
             load = self._by_place.get(place)
-            if load is not None:
+            if load is not None and parts:
                 prefill += load.prefill_tokens / parts
                 held += load.held_tokens / parts
         return prefill, held
@@ -117,14 +117,17 @@ class Thresholds(msgspec.Struct, frozen=True, kw_only=True):
             )
         return ""
 
-    def busy(self, loads: Loads, capacities: Mapping[int, Capacity]) -> frozenset[int]:
+    def busy(
+        self, loads: Loads, capacities: Mapping[int, Capacity], *, share: bool = True
+    ) -> frozenset[int]:
         """The instances that are busy.
 
         Args:
             loads: What is under way.
             capacities: What each instance can hold; those that are not in it are not looked at.
+            share: Count what nobody has taken yet, in equal parts.
         """
-        among = len(capacities)
+        among = len(capacities) if share else 0
         return frozenset(
             instance_id
             for instance_id, capacity in capacities.items()

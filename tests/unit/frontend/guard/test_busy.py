@@ -22,10 +22,14 @@ CAPACITY = Capacity(block_size=16, blocks=10, batched_tokens=100)
 
 def busy(thresholds: Thresholds, loads: dict[int | None, tuple[int, int]], *ids: int) -> set[int]:
     """Who is busy among ``ids`` with these prefill and held tokens."""
-    made = Loads()
-    for place, (prefill, held) in loads.items():
-        made.add(place, prefill=prefill, held=held)
-    return set(thresholds.busy(made, dict.fromkeys(ids, CAPACITY)))
+    return set(thresholds.busy(made(loads), dict.fromkeys(ids, CAPACITY)))
+
+
+def made(by_place: dict[int | None, tuple[int, int]]) -> Loads:
+    loads = Loads()
+    for place, (prefill, held) in by_place.items():
+        loads.add(place, prefill=prefill, held=held)
+    return loads
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,7 @@ def test_what_nobody_has_taken_yet_is_shared_out() -> None:
     assert busy(thresholds, {None: (100, 100)}, 7, 8) == set()
     assert busy(thresholds, {None: (102, 102)}, 7, 8) == {7, 8}
     assert busy(thresholds, {None: (50, 50), 7: (30, 30)}, 7, 8) == {7}
+    assert not thresholds.busy(made({None: (999, 999)}), {7: CAPACITY}, share=False)
 
 
 def test_what_workers_do_not_say_makes_nobody_busy() -> None:
