@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import json
+import logging
 import math
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
@@ -22,6 +23,7 @@ from muster.discovery.memory import MemoryRegistry
 from muster.errors import EngineShutdown
 from muster.frontend.embeddings.answer import LARGE_ANSWER
 from muster.llm.embedding import EmbeddingRequest, Embeddings, pack_floats
+from muster.log import JsonFormatter
 from muster.model.catalog.status import ModelState
 from muster.model.model_type import ModelInput, ModelType, WorkerType
 from muster.model.publish.register import register_model
@@ -242,6 +244,52 @@ def test_requests_are_counted_and_timed(tmp_path: Path, model: Path) -> None:
             assert value(latency, model="vectors") == 1
             ignored = "muster_ignored_parameters_total"
             assert value(ignored, endpoint="embeddings", parameter="unknown") == 1
+
+    run(test())
+
+
+def test_a_request_has_one_line_in_the_log(
+    tmp_path: Path, model: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def test() -> None:
+        async with site_with(tmp_path, model) as (site, client):
+            with caplog.at_level(logging.INFO, "muster.frontend.request_log"):
+                await client.embeddings.create(model="vectors", input=["hi", "sea"])
+                await site.until(lambda: bool(caplog.records))
+            (record,) = [each for each in caplog.records if each.name.endswith("request_log")]
+            said = json.loads(JsonFormatter().format(record))
+            assert (said["path"], said["status"]) == ("/v1/embeddings", 200)
+            assert (said["model"], said["input_tokens"], said["attempts"]) == ("vectors", 5, 1)
+            assert said["instance"]
+
+    run(test())
+
+
+def test_a_named_instance_gets_the_request_and_headers_travel(tmp_path: Path, model: Path) -> None:
+    seen: list[tuple[str, str | None, Any]] = []
+
+    def noting(name: str) -> Callable[..., Any]:
+        async def handler(request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:
+            seen.append((name, context.metadata.get("kind"), request.get("agent_context")))
+            async for item in EmbeddingHandler(MOCK).generate(request, context):
+                yield item
+
+        return handler
+
+    async def test() -> None:
+        handlers = (noting("a"), noting("b"))
+        async with site_with(tmp_path, model, *handlers) as (_, client):
+            for _ in range(4):
+                headers = {"x-session-id": "s", "x-dynamo-meta-kind": "test"}
+                await client.embeddings.create(model="vectors", input="x", extra_headers=headers)
+            assert len({name for name, *_ in seen}) == 1  # a session stays where it is
+            assert seen[0][1:] == ("test", {"session_id": "s"})
+            with pytest.raises(openai.BadRequestError, match="instance id"):
+                await client.embeddings.create(
+                    model="vectors",
+                    input="x",
+                    extra_headers={"x-dynamo-worker-instance-id": "first"},
+                )
 
     run(test())
 

@@ -8,21 +8,23 @@ import time
 from typing import Any, cast
 
 import msgspec
-from msgspec import UNSET
 
 from muster.errors import EngineError, MusterError
 from muster.frontend.affinity import named_session
 from muster.frontend.api_error import ApiError
 from muster.frontend.embeddings.answer import LARGE_ANSWER, render, size_of, vectors_of
+from muster.frontend.embeddings.details import EmbeddingDetails
 from muster.frontend.embeddings.prepare import WorkerRequest, for_text, for_tokens
 from muster.frontend.embeddings.requests import EmbeddingsRequest, check, inputs_of
 from muster.frontend.engine_stream import ResponseStream
+from muster.frontend.group_route import INSTANCE_KEY
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics, RequestMeter
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.parameters import Parameters
-from muster.frontend.openai.requests import decode
-from muster.frontend.openai.route import LONG_BODY_BYTES, require_json, wanted_instance
+from muster.frontend.openai.requests import GenerationRequest, decode
+from muster.frontend.openai.route import LONG_BODY_BYTES, require_json
+from muster.frontend.openai.steering import steer
 from muster.frontend.request_scope import RequestScope
 from muster.frontend.request_trace import TRACE_HEADER, describe_request, wants_trace
 from muster.frontend.served_model import ServedModel
@@ -39,6 +41,9 @@ _SETTLE_S = 1.0
 """How long an engine that has given all vectors may take to end its stream."""
 
 _decoder = msgspec.json.Decoder(EmbeddingsRequest)
+
+_SAYS_NOTHING = GenerationRequest(model="")
+"""Stands where headers alone say which way a request goes."""
 
 
 class EmbeddingsRoute:
@@ -87,13 +92,15 @@ class EmbeddingsRoute:
                 self._metrics.refused(ENDPOINT, error.error_type)
                 raise
             with self._metrics.start(model.name, ENDPOINT, stream=False) as meter:
-                asked = await self._prepare(exchange, request, model)
-                await self._answer(scope, request, model, asked, meter)
+                exchange.details = details = EmbeddingDetails(model.name)
+                asked = await self._prepare(scope, request, model)
+                details.input_tokens = len(asked.token_ids)
+                await self._answer(scope, request, model, asked, meter, details)
 
     def _read(self, exchange: Exchange) -> tuple[EmbeddingsRequest, ServedModel]:
         require_json(exchange)
-        request = decode(_decoder, exchange.body)
         self._parameters.check(exchange.body)
+        request = decode(_decoder, exchange.body)
         check(request)
         model = self._table.get(request.model, named_session(exchange.headers))
         if not model.embeddings:
@@ -107,13 +114,18 @@ class EmbeddingsRoute:
         return request, model
 
     async def _prepare(
-        self, exchange: Exchange, request: EmbeddingsRequest, model: ServedModel
+        self, scope: RequestScope, request: EmbeddingsRequest, model: ServedModel
     ) -> WorkerRequest:
-        instance, session = wanted_instance(exchange), named_session(exchange.headers)
-        place: dict[str, Any] = {
-            "routing": UNSET if instance is None else {"backend_instance_id": instance},
-            "agent_context": {"session_id": session} if session else UNSET,
-        }
+        exchange = scope.exchange
+        place: dict[str, Any] = {}
+        steering = steer(_SAYS_NOTHING, exchange.headers, nvext=False)
+        if steering is not None:
+            scope.context.metadata.update(steering.metadata)
+            if INSTANCE_KEY in steering.routing:
+                place["routing"] = {INSTANCE_KEY: steering.routing[INSTANCE_KEY]}
+        session = named_session(exchange.headers)
+        if session:
+            place["agent_context"] = {"session_id": session}
         inputs = inputs_of(request)
         if model.takes_text:
             return for_text(request, model, **place)
@@ -129,6 +141,7 @@ class EmbeddingsRoute:
         model: ServedModel,
         asked: WorkerRequest,
         meter: RequestMeter,
+        details: EmbeddingDetails,
     ) -> None:
         exchange, counted = scope.exchange, len(asked.token_ids)
         # What routes looks only at what both kinds of requests have.
@@ -137,11 +150,12 @@ class EmbeddingsRoute:
             "ResponseStream[EmbeddingOutput]", await model.generate(generic, context=scope.context)
         )
         try:
+            details.journey = stream.journey
             meter.sent(counted)
             count = len(inputs_of(request))
             outputs, ended = await _collect(stream, count)
             tokens = sum([each.counted_tokens for each in outputs]) or counted
-            exchange.tokens = tokens
+            exchange.tokens = details.input_tokens = tokens
             vectors = vectors_of(outputs, count)
             usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
             given = (request, model.name, vectors, usage)

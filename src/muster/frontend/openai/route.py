@@ -12,7 +12,6 @@ import msgspec
 from muster.frontend.affinity import in_session, named_session
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
-from muster.frontend.group_route import INSTANCE_HEADER
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
@@ -33,13 +32,11 @@ from muster.frontend.text_offsets import TextOffsets
 from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
 
-__all__ = ["LONG_BODY_BYTES", "GenerationRoute", "require_json", "wanted_instance"]
+__all__ = ["LONG_BODY_BYTES", "GenerationRoute", "require_json"]
 
 LONG_BODY_BYTES = 8 << 10
 """Requests with a longer body are rendered and tokenized in a thread. Below it, handing the work
 over costs more than the work, and the loop is not held up noticeably (about 1 ms)."""
-
-_INSTANCE_HEADERS = (INSTANCE_HEADER.encode(), b"x-worker-instance-id")
 
 T = TypeVar("T", bound=GenerationRequest)
 
@@ -178,25 +175,6 @@ def require_json(exchange: Exchange) -> None:
             "Expected a request with Content-Type application/json",
             slug="unsupported_media_type",
         )
-
-
-def wanted_instance(exchange: Exchange) -> int | None:
-    """The instance the client wants, by one of Dynamo's two headers.
-
-    Raises:
-        ApiError: 400 if what it gives is no instance id.
-    """
-    for name in _INSTANCE_HEADERS:
-        text = exchange.header(name)
-        if text:
-            if text.isascii() and text.isdigit() and len(text) <= 20 and int(text) < 1 << 64:
-                return int(text)
-            raise ApiError(
-                400,
-                f"{name.decode()} is {text!r}, and instance ids are decimal numbers below 2^64",
-                slug="invalid_argument",
-            )
-    return None
 
 
 def _shows_ids(request: GenerationRequest) -> bool:

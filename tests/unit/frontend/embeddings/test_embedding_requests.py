@@ -34,7 +34,7 @@ def model(tmp_path: Path) -> ServedModel:
     write_tiny_model(tmp_path)
     path = str(tmp_path / "tokenizer.json")
     tokenizer = Tokenizer.from_file(path)
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<|bos|> $A <|eos|>", special_tokens=[("<|bos|>", BOS), ("<|eos|>", EOS)]
     )
     tokenizer.save(path)
