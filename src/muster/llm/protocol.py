@@ -92,8 +92,8 @@ class StopConditions(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return msgspec.structs.replace(self, stop_token_ids_hidden=hidden)
 
 
-class GuidedDecoding(msgspec.Struct, frozen=True, kw_only=True):
-    """A constraint on what may be generated; at most one of the first four is set."""
+class GuidedDecoding(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A constraint on what may be generated; one of the first four is set. Only what is set travels."""
 
     json: Any = None  # a JSON schema: any JSON value
     regex: str | None = None
