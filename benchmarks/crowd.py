@@ -1,8 +1,9 @@
 """Instances that are only in the registry: copies of those that are there, kept alive.
 
-``crowd.py COUNT`` reads the registry the environment names, registers COUNT copies of one
+``crowd.py COUNT MODELS`` reads the registry the environment names, registers COUNT copies of one
 instance of each endpoint that has a model, and of its card, under identities of their own, says
-``registered`` and keeps them alive until it is stopped.
+``registered`` and keeps them alive until it is stopped. Unless MODELS is 0, the copies are spread
+over so many models, each with a name of its own and the same files.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from muster.config.settings import Settings
 from muster.discovery.base import Discovery
@@ -29,7 +31,7 @@ FIRST = 0x0BE2_0000_0000_0001
 
 
 def copies(
-    models: Mapping[str, bytes], instances: Mapping[str, bytes], count: int
+    models: Mapping[str, bytes], instances: Mapping[str, bytes], count: int, names: int
 ) -> list[tuple[str, str, bytes]]:
     """Bucket, key and value of each copy."""
     found: list[tuple[str, str, bytes]] = []
@@ -38,9 +40,16 @@ def copies(
         for bucket, records in ((INSTANCES, instances), (MODELS, models)):
             record = json.loads(records[path])
             for number in range(FIRST, FIRST + count):
-                value = json.dumps({**record, "instance_id": number}).encode()
-                found.append((bucket, f"{endpoint}/{number:x}", value))
+                copy = {**record, "instance_id": number}
+                if names and bucket == MODELS:
+                    copy["card_json"] = renamed(record["card_json"], f"bench-{number % names}")
+                found.append((bucket, f"{endpoint}/{number:x}", json.dumps(copy).encode()))
     return found
+
+
+def renamed(card: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The card of a model of that name."""
+    return {**card, "display_name": name, "slug": name}
 
 
 async def keep_files(root: Path, records: list[tuple[str, str, bytes]], interval_s: float) -> None:
@@ -71,7 +80,7 @@ async def keep_lease(discovery: Discovery, records: list[tuple[str, str, bytes]]
     await asyncio.Event().wait()
 
 
-async def main(count: int) -> None:
+async def main(count: int, names: int) -> None:
     task = asyncio.current_task()
     if task is not None:
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
@@ -79,7 +88,7 @@ async def main(count: int) -> None:
     discovery = open_discovery(settings.discovery, settings.etcd)
     try:
         models = await discovery.list(MODELS)
-        records = copies(models, await discovery.list(INSTANCES), count)
+        records = copies(models, await discovery.list(INSTANCES), count, names)
         if settings.discovery.backend == "file":
             # This process's own look at the directory is no part of the crowd.
             await discovery.close()
@@ -92,5 +101,6 @@ async def main(count: int) -> None:
         await discovery.close()
 
 
-with contextlib.suppress(asyncio.CancelledError):
-    asyncio.run(main(int(sys.argv[1])))
+if __name__ == "__main__":
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(main(int(sys.argv[1]), int(sys.argv[2])))

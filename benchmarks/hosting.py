@@ -34,9 +34,10 @@ __all__ = [
 MIB = 1 << 20
 _START_S = 120.0
 _CHUNK = os.urandom(MIB)
-_REPORT = """done = function(summary, latency, requests)
+_REPORT = """%s
+done = function(summary, latency, requests)
   local bad = summary.errors
-  io.write(string.format("REPORT %d %d %d %d\\n", summary.bytes, summary.requests,
+  io.write(string.format("REPORT %%d %%d %%d %%d\\n", summary.bytes, summary.requests,
     summary.duration, bad.connect + bad.read + bad.write + bad.status + bad.timeout))
 end
 """
@@ -170,10 +171,15 @@ http {{
         yield Host(server, urls, root)
 
 
-def wrk_get(host: Host, name: str, *, clients: int, seconds: float, scratch: Path) -> Load:
-    """Get one file over and over; bytes of unfinished replies count, failed requests raise."""
+def wrk_get(
+    host: Host, name: str, *, clients: int, seconds: float, scratch: Path, fresh: bool = False
+) -> Load:
+    """Get one file over and over; bytes of unfinished replies count, failed requests raise.
+
+    ``fresh``: on a new connection each time, instead of on connections that are used again.
+    """
     script = scratch / "report.lua"
-    script.write_text(_REPORT)
+    script.write_text(_REPORT % ('wrk.headers["Connection"] = "close"' if fresh else ""))
     command = ["wrk", "-t1", f"-c{clients}", f"-d{max(1, round(seconds))}", "--timeout", "600s"]
     before = cpu_seconds(host.process)
     text = subprocess.run(

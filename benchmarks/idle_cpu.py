@@ -6,7 +6,7 @@ own, evenly spread in time. Once a frontend lists the model, everything is left 
 and system time of the frontend and of the worker is taken over a window. Figures are percent of one
 core, the median of the rounds; with ``--backends file,etcd`` over each registry.
 
-    python benchmarks/idle_cpu.py --peer DIR --shared ../shared [--rounds 3] [--seconds 20]
+    python benchmarks/idle_cpu.py --peer DIR --shared ../shared [--rounds 5] [--seconds 20]
 """
 
 from __future__ import annotations
@@ -14,34 +14,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-from servers import etcd, etcd_missing
-from summary import report
-from systems import Endpoint, System, cpu_seconds, process, running, systems
+from servers import crowd, etcd, etcd_missing
+from suite import Suite, arguments
+from systems import OWN, Endpoint, System, cpu_seconds, running, systems
 
-HERE = Path(__file__).resolve().parent
 _READY_S = 60.0
-
-
-@contextlib.contextmanager
-def crowd(count: int, extra: dict[str, str], root: Path) -> Iterator[None]:
-    """``count`` more instances from when they are registered until the block ends."""
-    command = [sys.executable, str(HERE / "crowd.py"), str(count)]
-    with process(command, root, "crowd", extra, None) as others:
-        log, deadline = root / "crowd.log", time.monotonic() + _READY_S
-        while "registered" not in log.read_text():
-            if others.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the crowd did not register: {log.read_text()[-1000:]}")
-            time.sleep(0.05)
-        yield
-        if others.poll() is not None:
-            raise RuntimeError(f"the crowd ended: {log.read_text()[-1000:]}")
 
 
 def window(system: Endpoint, seconds: float) -> dict[str, float]:
@@ -92,32 +74,23 @@ def measure(system: System, backend: str, options: argparse.Namespace) -> dict[s
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, required=True, help="virtual environment of the peer")
-    parser.add_argument("--shared", type=Path, required=True, help="directory with models/")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=20)
+    parser = arguments(__doc__)
+    parser.add_argument("--seconds", type=float, help="of each window")
     parser.add_argument("--settle", type=float, default=5, help="seconds before a window")
     parser.add_argument("--instances", type=int, default=100)
     parser.add_argument("--backends", default="file,etcd")
-    options = parser.parse_args()
-    known = systems(options.peer.absolute(), (options.shared / "models" / "deepseek").resolve())
-    backends = options.backends.split(",")
-    left_out: dict[str, str] = {}
+    suite = Suite("idle_cpu", parser)
+    suite.options.seconds = suite.options.seconds or (10.0 if suite.short else 20.0)
+    known = systems(suite.peer, suite.model)
+    backends = suite.options.backends.split(",")
     if "etcd" in backends and (missing := etcd_missing()):
-        left_out["etcd"] = missing
+        suite.left_out["etcd"] = missing
         backends.remove("etcd")
-    rounds: dict[str, list[dict[str, float]]] = {who: [] for who in known}
-    for number in range(options.rounds):
-        for who, system in known.items():
-            row: dict[str, float] = {}
+    for _ in suite.numbers(OWN):
+        for who in OWN:
             for backend in backends:
-                row |= measure(system, backend, options)
-            rounds[who].append(row)
-            shown = ", ".join(f"{key} {value:.2f}" for key, value in row.items())
-            print(f"round {number + 1} {who}: {shown}", file=sys.stderr, flush=True)
-    ratios = {"muster": "peer"}
-    print(json.dumps(report("idle_cpu", rounds, ratios_to=ratios, left_out=left_out), indent=1))
+                suite.add(who, measure(known[who], backend, suite.options))
+    suite.finish()
 
 
 if __name__ == "__main__":

@@ -19,7 +19,6 @@ grpcio, which goes into a temporary environment.
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
 import subprocess
@@ -32,7 +31,8 @@ from typing import NamedTuple
 
 from quiet import Others
 from servers import nats, nats_missing
-from summary import report
+from suite import arguments
+from summary import Target, print_report, report
 from systems import process
 
 HERE = Path(__file__).resolve().parent
@@ -41,6 +41,12 @@ RATIOS = {
     "muster_nats": "peer_nats",
     "grpcio": "peer",
 }
+TARGETS = [
+    Target("requests_per_s", 2.5, at_least=True),
+    Target("items_per_s", 4.0, at_least=True),
+    Target("turn_items_per_s", 4.0, at_least=True),
+    Target("latency_1_median_us", 0.4),
+]
 _RUN_S = 120.0
 
 
@@ -102,11 +108,8 @@ def grpc_python(directory: Path) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, required=True, help="virtual environment of the peer")
-    parser.add_argument("--shared", type=Path, help="not needed; as the other benchmarks")
+    parser = arguments(__doc__)
     parser.add_argument("--grpc", type=Path, help="where to keep the environment with grpcio")
-    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quiet", type=float, default=0.25, help="cores others may use")
     parser.add_argument(
         "--patience", type=float, default=0, help="seconds to wait for quiet, in all"
@@ -134,9 +137,16 @@ def main() -> None:
             sides["muster_nats"] = Side(sys.executable, "rpc_muster.py", over, helpers)
             sides["peer_nats"] = Side(dynamo, "rpc_dynamo.py", over, helpers)
         quiet = Quiet(options.quiet, time.monotonic() + options.patience)
-        rounds = run(sides, options.rounds, left_out, quiet)
-    made = report("request_plane", rounds, ratios_to=RATIOS, left_out=left_out)
-    print(json.dumps({**made, "discarded": quiet.discarded}, indent=1))
+        rounds = run(sides, 1 if options.short else options.rounds, left_out, quiet)
+    made = report(
+        "request_plane",
+        rounds,
+        ratios_to=RATIOS,
+        left_out=left_out,
+        targets=TARGETS,
+        about={"short": options.short, "discarded": quiet.discarded},
+    )
+    print_report(made)
 
 
 class Quiet:

@@ -9,44 +9,60 @@ millisecond: ``files``, until every file of the card has its name in the fronten
 ``cold``: the frontend's home is empty. ``again``: the card left and comes back, same process.
 ``warm``: a new process over the same cache, without the cache's named views, so that they are made
 again. Two models: one of few files with a tokenizer of 4 MB, and one of ``--many`` small files.
-Rounds are interleaved (A B A B ...); figures are medians in milliseconds.
+``eight``: eight frontends of one host share an empty home; ``listed`` is when the last of them names
+the model, and ``fetched_mb`` what all together got from the worker, counted by a relay before it.
+Rounds are interleaved (A B A B ...); figures are medians in milliseconds and MB (10^6).
 
     python benchmarks/resolve.py --peer DIR --shared ../shared [--rounds 5] [--many 200]
 """
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import http.client
 import json
 import os
-import platform
+import re
 import shutil
-import statistics
 import subprocess
-import sys
 import tempfile
 import time
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 
 from hosting import Host, hosting, model_with_files
-from systems import System, free_port, process, systems
+from relay import relay
+from suite import Suite, arguments
+from summary import Target
+from systems import OWN, System, free_port, frontend_command, process, systems
 
 from muster.testing.tiny_model import write_tiny_model
 
+TARGETS = [
+    Target("few_cold_files_ms", 0.7),
+    Target("few_warm_files_ms", 0.7),
+    Target("eight_listed_ms", 0.7),
+    Target("eight_fetched_mb", 0.13),
+]
 _LIMIT_S = 60.0
 _STEP_S = 0.001
 _BUCKETS = ("instances", "mdc")
 
 
 class Registry:
-    """The frontend's registry: empty, or with copies of what the worker published in its own."""
+    """The frontend's registry: empty, or with copies of what the worker published in its own.
 
-    def __init__(self, root: Path, published: Path) -> None:
+    Args:
+        root: Where it is to be.
+        published: The worker's.
+        ports: What stands in the copies for a port of the worker.
+    """
+
+    def __init__(self, root: Path, published: Path, ports: dict[int, int] | None = None) -> None:
         self.root = root
         self._published = published
+        self._ports = ports or {}
         for bucket in _BUCKETS:
             (root / "v1" / bucket).mkdir(parents=True)
 
@@ -56,7 +72,7 @@ class Registry:
             for record in (self._published / "v1" / bucket).iterdir():
                 if not record.name.startswith("."):
                     copied = self.root / f"copy-{record.name}"
-                    copied.write_bytes(record.read_bytes())
+                    copied.write_bytes(self._redirected(record.read_bytes()))
                     copied.rename(self.root / "v1" / bucket / record.name)
 
     def clear(self) -> None:
@@ -64,6 +80,12 @@ class Registry:
         for bucket in reversed(_BUCKETS):
             for record in (self.root / "v1" / bucket).iterdir():
                 record.unlink()
+
+    def _redirected(self, record: bytes) -> bytes:
+        """``record`` with other ports in its URLs."""
+        for real, other in self._ports.items():
+            record = re.sub(rb"(http://[^/\"]*):%d\b" % real, rb"\1:%d" % other, record)
+        return record
 
 
 class Frontend:
@@ -120,15 +142,47 @@ def views_have(cache: Path, names: set[str]) -> bool:
 
 
 @contextlib.contextmanager
-def frontend(system: System, root: Path, registry: Registry, cache: Path) -> Iterator[Frontend]:
-    """A frontend over ``registry``, from when it answers."""
-    port = free_port()
-    command = [part.replace("{port}", str(port)) for part in system.frontend]
-    extra = {"DYN_FILE_KV": str(registry.root), "MUSTER_CACHE_DIR": str(cache)}
-    with process(command, root, "frontend", extra, None) as child:
-        made = Frontend(child, port, root / "frontend.log")
+def frontend(
+    system: System, root: Path, registry: Registry, cache: Path, number: int = 0
+) -> Iterator[Frontend]:
+    """A frontend over ``registry``, from when it answers; all ``number``s share a home."""
+    port, home = free_port(), root / "home-frontend"
+    home.mkdir(exist_ok=True)
+    extra = {
+        "HOME": str(home),
+        "DYN_FILE_KV": str(registry.root),
+        "MUSTER_CACHE_DIR": str(cache),
+    }
+    role = f"frontend-{number}"
+    with process(frontend_command(system, port), root, role, extra, None) as child:
+        made = Frontend(child, port, root / f"{role}.log")
         made.until_listed(False)
         yield made
+
+
+def together(system: System, host: Host, root: Path, count: int) -> dict[str, float]:
+    """One round of ``count`` frontends that share an empty cache."""
+    root.mkdir()
+    cache = root / "home-frontend" / ".cache" / "dynamo" / "mdc"
+    port = urllib.parse.urlsplit(host.urls["config.json"]).port or 0
+    with relay(port) as counted, contextlib.ExitStack() as stack:
+        registry = Registry(root / "frontend-registry", host.registry, {port: counted.port})
+        running = [
+            stack.enter_context(frontend(system, root, registry, cache, number))
+            for number in range(count)
+        ]
+        began = time.perf_counter()
+        registry.put()
+        waiting = list(running)
+        while waiting:
+            if time.perf_counter() - began > _LIMIT_S:
+                raise RuntimeError(f"{len(waiting)} frontends never list the model")
+            waiting = [each for each in waiting if not each.listed()]
+            time.sleep(_STEP_S * 5)
+        took = time.perf_counter() - began
+        found = {"listed_ms": took * 1e3, "fetched_mb": counted.received() / 1e6}
+    shutil.rmtree(root)
+    return found
 
 
 def measure(system: System, host: Host, root: Path) -> dict[str, float]:
@@ -155,53 +209,32 @@ def measure(system: System, host: Host, root: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, required=True, help="virtual environment of the peer")
-    parser.add_argument("--shared", type=Path, required=True, help="directory with models/")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments(__doc__)
     parser.add_argument("--many", type=int, default=200, help="files of the second model")
-    options = parser.parse_args()
-    rounds: dict[str, list[dict[str, float]]] = {
-        who: [{} for _ in range(options.rounds)] for who in ("muster", "peer")
-    }
-    with tempfile.TemporaryDirectory() as text:
+    suite = Suite("resolve", parser)
+    with tempfile.TemporaryDirectory() as text, contextlib.ExitStack() as stack:
         scratch = Path(text)
         tiny = scratch / "tiny"
         tiny.mkdir()
         write_tiny_model(tiny)
-        many = {f"part-{number:03}.json": 2048 for number in range(options.many)}
-        models = {
-            "few": (options.shared / "models" / "deepseek").resolve(),
-            "many": model_with_files(tiny, scratch / "many", many),
+        many = {f"part-{number:03}.json": 2048 for number in range(suite.options.many)}
+        models = {"few": suite.model, "many": model_with_files(tiny, scratch / "many", many)}
+        known = {label: systems(suite.peer, model) for label, model in models.items()}
+        hosts = {
+            (label, who): stack.enter_context(
+                hosting(known[label][who], scratch / f"{who}-{label}")
+            )
+            for label in models
+            for who in OWN
         }
-        for label, model in models.items():
-            known = systems(options.peer.absolute(), model)
-            with contextlib.ExitStack() as stack:
-                hosts = {
-                    who: stack.enter_context(hosting(known[who], scratch / f"{who}-{label}"))
-                    for who in rounds
-                }
-                for number in range(options.rounds):
-                    for who, host in hosts.items():
-                        found = measure(known[who], host, scratch / f"{who}-{label}-{number}")
-                        rounds[who][number] |= {f"{label}_{key}": n for key, n in found.items()}
-                        figures = ", ".join(f"{key} {value:.0f}" for key, value in found.items())
-                        print(f"round {number + 1} {label} {who}: {figures}", file=sys.stderr)
-    medians = {
-        who: {key: statistics.median(row[key] for row in rows) for key in rows[0]}
-        for who, rows in rounds.items()
-    }
-    ratios = {key: medians["muster"][key] / medians["peer"][key] for key in medians["muster"]}
-    report = {
-        "benchmark": "resolve",
-        "command": sys.argv,
-        "python": platform.python_version(),
-        "machine": platform.processor() or platform.machine(),
-        "medians": medians,
-        "ratio_muster_to_peer": ratios,
-        "rounds": rounds,
-    }
-    print(json.dumps(report, indent=1))
+        for number in suite.numbers(OWN):
+            for (label, who), host in hosts.items():
+                root = scratch / f"{who}-{label}-{number}"
+                suite.add(who, measure(known[label][who], host, root), label)
+            for who in OWN:
+                root = scratch / f"{who}-eight-{number}"
+                suite.add(who, together(known["few"][who], hosts["few", who], root, 8), "eight")
+    suite.finish(TARGETS)
 
 
 if __name__ == "__main__":

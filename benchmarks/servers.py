@@ -1,4 +1,4 @@
-"""Servers that benchmarks need beside the systems, where the machine has them: etcd, nats-server."""
+"""What benchmarks need beside the systems: etcd and nats-server where the machine has them, crowds."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -16,9 +17,10 @@ from systems import free_port, process
 
 from muster.testing.etcd_server import EtcdServer
 
-__all__ = ["NatsServer", "etcd", "etcd_missing", "nats", "nats_missing"]
+__all__ = ["NatsServer", "crowd", "etcd", "etcd_missing", "nats", "nats_missing"]
 
-_START_S = 20.0
+HERE = Path(__file__).resolve().parent
+_START_S = 60.0
 
 
 class NatsServer(NamedTuple):
@@ -31,6 +33,24 @@ class NatsServer(NamedTuple):
 def etcd_missing() -> str:
     """Why there can be no etcd; empty if there can."""
     return "" if EtcdServer.is_installed() else "there is no etcd (Debian package etcd-server)"
+
+
+@contextlib.contextmanager
+def crowd(count: int, extra: dict[str, str], root: Path, *, models: int = 0) -> Iterator[None]:
+    """``count`` more instances from when they are registered until the block ends.
+
+    They are of the model that is there, or spread over so many ``models`` of other names.
+    """
+    command = [sys.executable, str(HERE / "crowd.py"), str(count), str(models)]
+    with process(command, root, "crowd", extra, None) as others:
+        log, deadline = root / "crowd.log", time.monotonic() + _START_S
+        while "registered" not in log.read_text():
+            if others.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the crowd did not register: {log.read_text()[-1000:]}")
+            time.sleep(0.05)
+        yield
+        if others.poll() is not None:
+            raise RuntimeError(f"the crowd ended: {log.read_text()[-1000:]}")
 
 
 @contextlib.contextmanager

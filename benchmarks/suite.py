@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -36,6 +37,8 @@ class Suite:
     """
 
     def __init__(self, name: str, parser: argparse.ArgumentParser) -> None:
+        # Whoever ends the script ends what it started too.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
         self.name = name
         self.options = parser.parse_args()
         self.short: bool = self.options.short
