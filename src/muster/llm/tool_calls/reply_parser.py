@@ -110,7 +110,7 @@ class ReplyParser:
         return [*left, *self._counted(self._calls.finish())]
 
     def _pass_on(self, events: list[Event]) -> list[Event]:
-        if self._calls is None:
+        if self._calls is None and self._count is None:
             return events
         found: list[Event] = []
         for event in events:
