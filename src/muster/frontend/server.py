@@ -54,6 +54,7 @@ _REFUSALS = {
     413: "request_too_large",
     431: "headers_too_large",
     500: "internal_error",
+    505: "http_version_not_supported",
 }
 
 
@@ -125,6 +126,7 @@ class Frontend:
         )
         knows = self._door.knows if self._door is not None else None
         self._server = HttpServer(self._handle, self._refuse, limits, knows=knows)
+        self._registry.register(self._server.counts)
         self._admin_server: HttpServer | None = None
         if self._guard.admin_door is not None:
             handle = functools.partial(self._handle, admin_door=self._guard.admin_door)

@@ -12,6 +12,7 @@ one runs, at most what one read brought is queued behind it; after a response th
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import logging
 from collections import deque
@@ -21,10 +22,11 @@ from typing import cast
 import httptools
 
 from muster.errors import TransportError
+from muster.frontend.http.counts import HttpCounts
 from muster.frontend.http.exchange import Exchange
 from muster.log import facts
 
-__all__ = ["Handler", "HttpConnection", "HttpLimits", "Knows", "Refuse"]
+__all__ = ["Handler", "HttpConnection", "HttpLimits", "Knows", "Refuse", "SlowReaderError"]
 
 logger = logging.getLogger(__name__)
 
@@ -38,6 +40,19 @@ Knows = Callable[[bytes, Mapping[bytes, bytes]], bool]
 """Whether the sender of a head (target, headers) may send more than ``_STRANGER_BYTES`` of body."""
 
 _STRANGER_BYTES = 64 << 10
+_READ_BYTES = 256 << 10
+"""What one read may bring at most."""
+_LEAST_TAKEN = 48 << 10
+"""What a client must take of a full buffer within ``write_s``: the way to where it counts as read."""
+_ONCE = frozenset({b"content-length", b"host", b"transfer-encoding"})
+"""Headers that servers and proxies would read differently if they came twice."""
+_SCHEMES = (b"http://", b"https://")
+
+
+class SlowReaderError(TransportError):
+    """The client left its response unread for too long; its connection has been cut."""
+
+    code = "slow_reader"
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +66,8 @@ class HttpLimits:
         idle_s: How long an idle connection is kept; longer than the usual proxy's own limit.
         body_bytes_per_s: A body must come this fast on average, ``request_s`` aside: a byte now and
             then, never silent for long, does not keep a connection.
-        write_s: How long a client may leave its response unread once its buffer is full.
+        write_s: How long a client may leave its response unread once its buffer is full, or once
+            the connection is to close.
         linger_s: How long the rest of a refused request is read, so that the refusal arrives.
     """
 
@@ -74,6 +90,7 @@ class HttpConnection(asyncio.Protocol):
         opened: Called with the connection once it is there; starts ``serve`` as a task.
         closed: Called when it has gone.
         knows: Whose large bodies are read; everybody's, if left out. Others get 401.
+        counts: Where what happens to it is counted.
     """
 
     __slots__ = (
@@ -82,6 +99,7 @@ class HttpConnection(asyncio.Protocol):
         "_body_since",
         "_client",
         "_closed",
+        "_counts",
         "_current",
         "_handler",
         "_head_bytes",
@@ -95,6 +113,7 @@ class HttpConnection(asyncio.Protocol):
         "_parser",
         "_paused",
         "_queue",
+        "_read_bytes",
         "_refuse",
         "_refused",
         "_since",
@@ -102,7 +121,9 @@ class HttpConnection(asyncio.Protocol):
         "_task",
         "_timer",
         "_transport",
+        "_version",
         "_wakeup",
+        "_wire_bytes",
         "_writable",
     )
 
@@ -115,7 +136,9 @@ class HttpConnection(asyncio.Protocol):
         opened: Callable[[HttpConnection], asyncio.Task[None]],
         closed: Callable[[HttpConnection], None],
         knows: Knows | None = None,
+        counts: HttpCounts | None = None,
     ) -> None:
+        self._counts = counts if counts is not None else HttpCounts()
         self._handler = handler
         self._refuse = refuse
         self._limits = limits
@@ -139,6 +162,9 @@ class HttpConnection(asyncio.Protocol):
         self._head_done = False
         self._head_bytes = 0
         self._body_bytes = 0
+        self._read_bytes = 0
+        self._wire_bytes = 0
+        self._version = "1.1"
         self._target = b""
         self._client = ""
         self._headers: dict[bytes, bytes] = {}
@@ -159,8 +185,7 @@ class HttpConnection(asyncio.Protocol):
         self._transport = None
         if self._timer is not None:
             self._timer.cancel()
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
+        self.resume_writing()
         if self._task is not None:
             self._task.cancel()
         self._closed(self)
@@ -172,6 +197,7 @@ class HttpConnection(asyncio.Protocol):
         if self._head_done or not self._in_request:
             # A head's silence counts from its first byte: one byte now and then does not help.
             self._since = self._loop.time()
+        self._read_bytes = len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -179,10 +205,8 @@ class HttpConnection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._turn_away(400, f"The request is not valid HTTP: {error}")
         else:
-            if self._in_request and not self._head_done:
-                self._head_bytes += len(data)
-                if self._head_bytes > self._limits.head_bytes:
-                    self._turn_away(431, f"Headers exceed {self._limits.head_bytes} bytes")
+            if self._in_request:
+                self._limit_what_is_not_body(len(data))
 
     def pause_writing(self) -> None:
         """The client does not keep up; ``drained`` waits from now on."""
@@ -202,6 +226,7 @@ class HttpConnection(asyncio.Protocol):
         self._head_done = False
         self._head_bytes = 0
         self._body_bytes = 0
+        self._wire_bytes = 0
         self._target = b""
         self._headers = {}
         self._body = []
@@ -213,16 +238,35 @@ class HttpConnection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header, or a trailer after the body, which is dropped."""
         if not self._head_done:
-            self._headers[name.lower()] = value
+            name = name.lower()
+            if name in _ONCE and name in self._headers:
+                self._turn_away(400, f"The header {name.decode()} comes twice")
+            self._headers[name] = value
 
     def on_headers_complete(self) -> None:
         """Refuse early what is announced as too large; invite what waits to be invited."""
         self._head_done = True
         self._body_since = self._since
-        length = self._headers.get(b"content-length")
-        if length is not None and int(length) > self._limits.body_bytes:
+        self._version = version = self._parser.get_http_version()
+        headers = self._headers
+        length = headers.get(b"content-length")
+        if version not in ("1.1", "1.0"):
+            self._turn_away(505, f"HTTP/{version} is not spoken here")
+        elif b"transfer-encoding" in headers and version == "1.0":
+            self._turn_away(400, "HTTP/1.0 has no Transfer-Encoding")
+        elif (
+            self._head_bytes + self._read_bytes > self._limits.head_bytes
+            and self._head_size() > self._limits.head_bytes
+        ):
+            self._refuse_head()
+        elif length is not None and int(length) > self._limits.body_bytes:
             self._refuse_body()
-        elif b"expect" in self._headers and self._current is None:
+        elif (
+            self._current is None
+            and headers.get(b"expect", b"").lower() == b"100-continue"
+            and version == "1.1"
+            and not self._refused
+        ):
             self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def on_body(self, data: bytes) -> None:
@@ -269,18 +313,19 @@ class HttpConnection(asyncio.Protocol):
         """Wait while the client's buffer is full.
 
         Raises:
-            TransportError: If it stays full for ``write_s``; the connection is cut.
+            SlowReaderError: If the client takes next to nothing for ``write_s``; the connection is cut.
         """
-        if self._writable is None:
-            return
-        try:
-            async with asyncio.timeout(self._limits.write_s):
-                await asyncio.shield(self._writable)
-        except TimeoutError:
-            self.abort()
-            raise TransportError(
-                f"the client left its response unread for {self._limits.write_s:g} s"
-            ) from None
+        while (writable := self._writable) is not None:
+            before = self._unsent()
+            try:
+                async with asyncio.timeout(self._limits.write_s):
+                    await asyncio.shield(writable)
+            except TimeoutError:
+                if before - self._unsent() < _LEAST_TAKEN:
+                    self._drop()
+                    raise SlowReaderError(
+                        f"the client left its response unread for {self._limits.write_s:g} s"
+                    ) from None
 
     # Serving.
 
@@ -295,6 +340,9 @@ class HttpConnection(asyncio.Protocol):
             if self._paused and not self._queue:
                 self._resume()
             await self._handle(exchange)
+            # No answer is begun for a client that leaves those before it unread.
+            with contextlib.suppress(SlowReaderError):
+                await self.drained()
             self._current = None
             self._since = self._body_since = self._loop.time()
             if exchange.close:
@@ -345,9 +393,41 @@ class HttpConnection(asyncio.Protocol):
             self.close()
 
     def close(self) -> None:
-        """Close after what is buffered has been sent."""
-        if self._transport is not None:
-            self._transport.close()
+        """Close after what is buffered has been sent, as long as the client takes it."""
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        transport.close()
+        if self._timer is not None:
+            self._timer.cancel()
+        self._watch_closing(self._unsent() + _LEAST_TAKEN)
+
+    def _watch_closing(self, before: int) -> None:
+        left = self._unsent()
+        if self._transport is None or not left:
+            return
+        if before - left < _LEAST_TAKEN:
+            self._drop()
+        else:
+            self._timer = self._loop.call_later(self._limits.write_s, self._watch_closing, left)
+
+    def _unsent(self) -> int:
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
+
+    def _drop(self) -> None:
+        """Cut off a client that does not read."""
+        self._counts.slow_readers += 1
+        current = self._current
+        logger.warning(
+            "client left its response unread and is cut off",
+            extra=facts(
+                x_request_id=current.request_id if current is not None else None,
+                path=current.path if current is not None else None,
+                unsent_bytes=self._unsent(),
+                waited_s=self._limits.write_s,
+            ),
+        )
+        self.abort()
 
     # Refusing.
 
@@ -355,17 +435,41 @@ class HttpConnection(asyncio.Protocol):
         return self._knows is None or self._knows(self._target, self._headers)
 
     def _exchange(self, body: bytes) -> Exchange:
+        target = self._target
+        if target[:8].lower().startswith(_SCHEMES):
+            # As sent to a proxy; servers have to take it, too.
+            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
         exchange = Exchange(
             self,
             method=self._parser.get_method().decode("ascii"),
-            target=self._target,
+            target=target,
             headers=self._headers,
             body=body,
             keep_alive=self._parser.should_keep_alive(),
-            chunked=self._parser.get_http_version() != "1.0",
+            chunked=self._version != "1.0",
         )
         exchange.client = self._client
         return exchange
+
+    def _limit_what_is_not_body(self, arrived: int) -> None:
+        """Bound the head, and what goes with a body: sizes of chunks, their extensions, trailers."""
+        limit = self._limits.head_bytes
+        if not self._head_done:
+            self._head_bytes += arrived
+            if self._head_bytes > limit:
+                self._refuse_head()
+            return
+        self._wire_bytes += arrived
+        # A byte in a chunk of its own takes six.
+        if self._wire_bytes > limit + _READ_BYTES + 8 * self._body_bytes:
+            self._turn_away(400, "The body's chunks are nearly empty")
+
+    def _head_size(self) -> int:
+        lines = sum(len(name) + len(value) + 4 for name, value in self._headers.items())
+        return len(self._target) + lines
+
+    def _refuse_head(self) -> None:
+        self._turn_away(431, f"Headers exceed {self._limits.head_bytes} bytes")
 
     def _refuse_body(self) -> None:
         limit = self._limits.body_bytes
@@ -377,6 +481,8 @@ class HttpConnection(asyncio.Protocol):
         Behind a request still being answered there is no place for a second answer: the connection
         is closed after the first.
         """
+        if self._refused:
+            return
         self._refused = True
         if self._current is not None or self._queue:
             self.close_when_idle()
@@ -403,6 +509,8 @@ class HttpConnection(asyncio.Protocol):
         llhttp leaves the body of such a request unparsed, so the head is parsed again without the
         offer. Some clients (Java's) offer ``h2c`` with every first request.
         """
+        if self._refused:
+            return
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._turn_away(405, "CONNECT is not supported")

@@ -8,6 +8,7 @@ from typing import Any
 
 from muster.errors import ConfigError
 from muster.frontend.http.connection import Handler, HttpConnection, HttpLimits, Knows, Refuse
+from muster.frontend.http.counts import HttpCounts
 from muster.tasks import TaskOwner
 
 __all__ = ["HttpServer"]
@@ -25,6 +26,9 @@ class HttpServer:
         refuse: Answers what is malformed, too large or too slow.
         limits: Bounds on requests.
         knows: Whether more than a small body is read of a request with this head; all, if left out.
+
+    Attributes:
+        counts: What has happened to its connections.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class HttpServer:
         self._refuse = refuse
         self._limits = limits
         self._knows = knows
+        self.counts = HttpCounts()
         self._connections: set[HttpConnection] = set()
         self._all_gone = asyncio.Event()
         self._tasks = TaskOwner("http")
@@ -106,6 +111,7 @@ class HttpServer:
             opened=self._opened,
             closed=self._closed,
             knows=self._knows,
+            counts=self.counts,
         )
 
     def _opened(self, connection: HttpConnection) -> asyncio.Task[None]:

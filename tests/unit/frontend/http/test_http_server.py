@@ -525,3 +525,229 @@ def test_a_port_in_use_is_a_config_error() -> None:
                 await other.start("127.0.0.1", server.port)
 
     run(test())
+
+
+def test_a_closing_connection_whose_client_does_not_read_is_cut_off() -> None:
+    """A whole response larger than any buffer, of which nothing is taken."""
+
+    async def large(exchange: Exchange) -> None:
+        exchange.close = True
+        exchange.respond(200, b"x" * (32 << 20))
+
+    async def test() -> None:
+        async with serving(large, write_s=0.1) as server, connected(server) as peer:
+            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            peer.send(GET)
+            while not server.counts.slow_readers:  # noqa: ASYNC110 - a count
+                await asyncio.sleep(0.01)
+
+    run(test())
+
+
+def test_pipelined_answers_do_not_pile_up_for_a_client_that_does_not_read() -> None:
+    async def test() -> None:
+        answered = 0
+
+        async def large(exchange: Exchange) -> None:
+            nonlocal answered
+            answered += 1
+            exchange.respond(200, b"x" * (8 << 20))
+
+        async with serving(large, write_s=0.2) as server, connected(server) as peer:
+            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            peer.send(GET * 50)
+            while not server.counts.slow_readers:  # noqa: ASYNC110 - a count
+                await asyncio.sleep(0.01)
+            assert answered <= 2
+
+    run(test())
+
+
+def test_a_client_that_reads_slowly_gets_a_large_response_whole() -> None:
+    total = 8 << 20
+
+    async def large(exchange: Exchange) -> None:
+        exchange.close = True
+        exchange.respond(200, b"x" * total)
+
+    async def test() -> None:
+        async with serving(large, write_s=0.5) as server, connected(server) as peer:
+            peer.send(GET)
+            await peer.head()
+            left = total
+            while left:
+                left -= len(await peer.reader.read(256 << 10))
+                await asyncio.sleep(0.03)
+            assert server.counts.slow_readers == 0
+
+    run(test())
+
+
+def test_a_slow_reader_is_counted_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def test() -> None:
+        ended = asyncio.Event()
+
+        async def flood(exchange: Exchange) -> None:
+            exchange.request_id = "the-request"
+            exchange.start_stream()
+            try:
+                while True:
+                    exchange.write(b"x" * 65536)
+                    if exchange.congested:
+                        await exchange.drained()
+            finally:
+                ended.set()
+
+        async with serving(flood, write_s=0.1) as server, connected(server) as peer:
+            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]
+            peer.send(GET)
+            await ended.wait()
+            assert server.counts.slow_readers == 1
+
+    run(test())
+    record = next(r for r in caplog.records if "cut off" in r.message)
+    assert "the-request" in str(record.__dict__)
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: identity\r\ntransfer-encoding: chunked",
+        b"POST / HTTP/1.0\r\nhost: x\r\ntransfer-encoding: chunked",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: xchunked",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked, identity",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding : chunked",
+        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding:\x0bchunked",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: +5",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5, 5",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 0x5",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: -5",
+        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 5\r\ntransfer-encoding: chunked",
+        b"POST / HTTP/1.1\r\nhost: x\r\nhost: y",
+        b"POST / HTTP/1.1\r\nhost: x\r\nfolded: a\r\n b",
+        b"POST / HTTP/1.1\r\nhost: x\r\nnul: \x00",
+        b"POST / HTTP/1.1\nhost: x",
+    ],
+)
+def test_what_a_proxy_might_read_otherwise_is_refused_and_nothing_after_it_is_read(
+    head: bytes,
+) -> None:
+    async def test() -> None:
+        async with serving() as server, connected(server) as peer:
+            peer.send(head + b"\r\n\r\n0\r\n\r\n" + GET)
+            assert (await peer.response())[0] == 400
+            with contextlib.suppress(ConnectionError):
+                assert await peer.closed() == b""
+
+    run(test())
+
+
+@pytest.mark.parametrize("version", [b"0.9", b"2.0"])
+def test_other_versions_of_http_are_refused(version: bytes) -> None:
+    async def test() -> None:
+        async with serving() as server, connected(server) as peer:
+            peer.send(b"GET / HTTP/%b\r\nhost: x\r\n\r\n" % version)
+            assert (await peer.response())[0] == 505
+
+    run(test())
+
+
+def test_a_target_with_scheme_and_host_stands_for_its_path() -> None:
+    async def test() -> None:
+        async with serving() as server, connected(server) as peer:
+            peer.send(b"GET http://somewhere:80/a?b=c HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await peer.response())[2] == b"GET\n/a\nb=c\n"
+            peer.send(b"GET HTTPS://somewhere HTTP/1.1\r\nhost: x\r\n\r\n")
+            assert (await peer.response())[2] == b"GET\n/\n\n"
+
+    run(test())
+
+
+@pytest.mark.parametrize(("version", "expectation"), [("1.0", "100-continue"), ("1.1", "200-ok")])
+def test_nobody_is_told_to_continue_who_did_not_ask(version: str, expectation: str) -> None:
+    async def test() -> None:
+        async with serving() as server, connected(server) as peer:
+            head = post(b"ok", f"expect: {expectation}", "connection: close")
+            peer.send(head.replace(b"HTTP/1.1", f"HTTP/{version}".encode()))
+            assert (await peer.head())[0] == 200
+
+    run(test())
+
+
+def test_a_body_that_is_announced_as_too_large_is_not_invited() -> None:
+    async def test() -> None:
+        async with serving(body_bytes=10) as server, connected(server) as peer:
+            peer.send(
+                b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 11\r\nexpect: 100-continue\r\n\r\n"
+            )
+            assert (await peer.response())[0] == 413
+
+    run(test())
+
+
+@pytest.mark.parametrize("size", [1100, 200_000])
+def test_headers_too_large_are_refused_however_they_arrive(size: int) -> None:
+    async def test() -> None:
+        async with serving(head_bytes=1000) as server, connected(server) as peer:
+            peer.send(b"GET / HTTP/1.1\r\nhost: x\r\nlong: " + b"x" * size + b"\r\n\r\n")
+            assert (await peer.response())[0] == 431
+
+    run(test())
+
+
+def test_a_large_body_does_not_count_as_headers() -> None:
+    async def test() -> None:
+        async with serving(head_bytes=1000) as server, connected(server) as peer:
+            peer.send(post(b"x" * 100_000))
+            assert (await peer.response())[0] == 200
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "endless", [b"1;" + b"e" * 70_000, b"0\r\ntrailer: " + b"t" * 70_000], ids=["chunk", "trailer"]
+)
+def test_what_goes_with_a_body_without_being_one_is_bounded(endless: bytes) -> None:
+    async def test() -> None:
+        async with serving() as server, connected(server) as peer:
+            peer.send(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n" + endless)
+            for _ in range(40):
+                peer.send(b"x" * 70_000)
+            assert (await peer.response())[0] == 400
+
+    run(test())
+
+
+def test_a_body_of_one_byte_chunks_is_accepted() -> None:
+    async def test() -> None:
+        async with serving() as server, connected(server) as peer:
+            peer.send(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+            peer.send(b"1\r\nx\r\n" * 200_000 + b"0\r\n\r\n")
+            assert len((await peer.response())[2]) == 200_000 + len(b"POST\n/\n\n")
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "new_loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"]
+)
+def test_small_writes_are_not_held_back(new_loop: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    async def test() -> None:
+        asked = asyncio.Event()
+        flags: list[int] = []
+
+        async def handler(exchange: Exchange) -> None:
+            asked.set()
+            await echo(exchange)
+
+        async with serving(handler) as server, connected(server) as peer:
+            peer.send(GET)
+            await asked.wait()
+            (connection,) = server._connections  # the test is of its socket alone
+            assert connection._transport is not None
+            accepted = connection._transport.get_extra_info("socket")
+            flags.append(accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        assert flags == [1]
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        runner.run(test())
