@@ -6,6 +6,7 @@ import json
 import re
 import signal
 import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,9 +20,10 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "write-a-worker
 pytestmark = pytest.mark.timeout(120)
 
 
-def example() -> str:
-    (code,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
-    return str(code)
+def examples() -> tuple[str, str]:
+    """The page's worker, and its worker that embeds."""
+    worker, embedder = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), flags=re.DOTALL)
+    return worker, embedder
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def test_the_pages_worker_answers_a_chat_and_ends_in_order(site: Site, tmp_path:
     model = tmp_path / "model"
     model.mkdir()
     write_tiny_model(model)
-    worker = site.script(example(), role="worker", DYN_SYSTEM_PORT="0", MODEL=str(model))
+    worker = site.script(examples()[0], role="worker", DYN_SYSTEM_PORT="0", MODEL=str(model))
     frontend = site.frontend()
     frontend.wait_for_model("acme/backwards")
 
@@ -60,3 +62,29 @@ def test_the_pages_worker_answers_a_chat_and_ends_in_order(site: Site, tmp_path:
     worker.signal(signal.SIGTERM)
     assert worker.wait() == 0
     wait_until(lambda: site.records("v1/mdc") == site.records("v1/instances") == {}, "gone")
+
+
+def test_the_pages_worker_that_embeds_answers(site: Site, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    write_tiny_model(model)
+    worker = site.script(examples()[1], role="worker", DYN_SYSTEM_PORT="0", MODEL=str(model))
+    frontend = site.frontend()
+    frontend.wait_for_model("acme/lengths")
+
+    def embed(**more: object) -> urllib.request.Request:
+        return urllib.request.Request(
+            frontend.url + "/v1/embeddings",
+            data=json.dumps({"model": "acme/lengths", "input": ["abc", "b"]} | more).encode(),
+            headers={"content-type": "application/json"},
+        )
+
+    with urllib.request.urlopen(embed(), timeout=10) as reply:
+        data = json.load(reply)["data"]
+    assert [each["embedding"] for each in data] == [[3.0, ord("a")], [1.0, ord("b")]]
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(embed(dimensions=3), timeout=10)
+    assert caught.value.code == 400
+    caught.value.close()
+    worker.signal(signal.SIGTERM)
+    assert worker.wait() == 0

@@ -44,6 +44,12 @@ def test_help_lists_the_commands() -> None:
         (["frontend"], {"DYN_HTTP_PORT": "many"}, "DYN_HTTP_PORT is 'many'"),
         (["frontend", "--request-plane", "http"], {}, "must be one of tcp"),
         (["worker", "--model-path", ".", "--endpoint-types", "chat,song"], {}, "'song'"),
+        (["worker", "--model-path", ".", "--endpoint-types", "chat,embeddings"], {}, "'mock'"),
+        (
+            ["worker", "--model-path", ".", "--endpoint-types", "embeddings", "--engine", "echo"],
+            {},
+            "'echo'",
+        ),
     ],
 )
 def test_wrong_usage_and_settings_exit_with_2_and_say_what(
