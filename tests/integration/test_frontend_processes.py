@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from muster.frontend.guard.keys import key_line, new_key
 from muster.testing.site import Api, Site, wait_until
 
 pytestmark = pytest.mark.timeout(180)
@@ -296,3 +297,44 @@ def test_a_process_alone_has_no_supervisor(site: Site) -> None:
     assert "processes" not in api.get("/v1/muster/models")
     assert total(metrics(api), "muster_process_up") == 0
     assert api.process.stop() == 0
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_limits_of_a_key_hold_for_all_processes_together(site: Site, tmp_path: Path) -> None:
+    key = new_key()
+    path = tmp_path / "keys"
+    admin = new_key()
+    path.write_text(
+        f"{key_line('alice', key)} requests_per_minute=20\n{key_line('ops', admin)} admin\n"
+    )
+    api = site.start_frontend("--processes", "3", "--api-keys-file", str(path))
+    wait_for_text(api, "listening on")
+
+    def ask(path: str, key: str, body: Any = None) -> int:
+        request = urllib.request.Request(
+            api.url + path,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"authorization": f"Bearer {key}"},
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as reply:
+                reply.read()
+                return int(reply.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+
+    statuses = [ask("/v1/chat/completions", key, {"model": "none"}) for _ in range(40)]
+    assert statuses.count(429) >= 15  # a few come back while the test runs
+    assert statuses[:20].count(429) == 0
+    assert api.process.stop() == 0
+
+
+def test_one_cache_gets_each_file_once(site: Site, model: Path, tmp_path: Path) -> None:
+    site.worker(model, "tiny", *FAST, DYN_LOG="info")
+    cache = tmp_path / "cache"
+    api = started(site, "--cache-dir", str(cache))
+    samples = metrics(api)
+    files = len(list(model.iterdir()))
+    fetched = samples['muster_files_total{outcome="verified"}']
+    assert 0 < fetched <= files
+    assert total(samples, "muster_files_total") >= fetched * COUNT

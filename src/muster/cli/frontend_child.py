@@ -14,6 +14,7 @@ from muster.errors import ConfigError, MusterError
 from muster.frontend.processes.messages import Channel, Failed, read_frame
 from muster.frontend.processes.siblings import Siblings
 from muster.frontend.processes.supervisor import Begin
+from muster.frontend.processes.usage_table import UsageTable
 from muster.frontend.serve import serve_frontend
 
 __all__ = ["main"]
@@ -50,12 +51,16 @@ def main(descriptor: int) -> int:
 
 async def _serve(begin: Begin, connection: socket.socket) -> int:
     channel = await Channel.over(connection)
+    usages = None
+    if begin.usages is not None:
+        usages = UsageTable(begin.usages, count=begin.count, process=begin.process)
     siblings = Siblings(
         channel,
         process=begin.process,
         restarts=begin.restarts,
         expected=begin.expected,
         started=begin.started,
+        usages=usages,
     )
     try:
         await serve_frontend(

@@ -116,7 +116,9 @@ class Frontend:
                 events=sources.events,
             )
         self._routes = self._make_routes(table, metrics, begin_traces=begin_traces)
-        self._guard = Guard(guard, self._registry)
+        self._guard = Guard(
+            guard, self._registry, siblings.limiter if siblings is not None else None
+        )
         self._door = self._guard.door
         limits = HttpLimits(
             body_bytes=settings.body_limit_mb << 20,

@@ -25,6 +25,15 @@ class TokenBucket:
         self._level = capacity
         self._since = now
 
+    @property
+    def state(self) -> tuple[float, float]:
+        """What ``restore`` takes: the level, and when it was that."""
+        return self._level, self._since
+
+    def restore(self, level: float, since: float) -> None:
+        """Be as another bucket of this capacity was."""
+        self._level, self._since = level, since
+
     def level(self, now: float) -> float:
         """Units in it; negative in debt."""
         if now > self._since:

@@ -29,9 +29,9 @@ class Keeper:
         metrics: What was let in.
     """
 
-    def __init__(self, metrics: GuardMetrics) -> None:
+    def __init__(self, metrics: GuardMetrics, limiter: Limiter | None = None) -> None:
         self.ring: KeyRing | None = None
-        self.limiter = Limiter()
+        self.limiter = limiter if limiter is not None else Limiter()
         self.metrics = metrics
 
     def use(self, ring: KeyRing) -> None:

@@ -17,6 +17,7 @@ from muster.frontend.guard.access import Rules, is_admin_path
 from muster.frontend.guard.cors import Cors
 from muster.frontend.guard.door import Door, Keeper
 from muster.frontend.guard.keys import KeyRing, parse_keys
+from muster.frontend.guard.limiter import Limiter
 from muster.frontend.guard.metrics import GuardMetrics
 from muster.frontend.guard.tls import FrontendTls
 from muster.frontend.guard.watched import Stamp, stamp_of, watch_files
@@ -52,18 +53,24 @@ class Guard:
     Args:
         settings: What is wanted.
         registry: Where its metrics are exposed.
+        limiter: Keeps what holders of keys use, if others use it as well.
 
     Attributes:
         door: What requests on the service's own port pass; ``None`` if there is nothing to pass.
         admin_door: The same on the admin port; ``None`` if there is none.
     """
 
-    def __init__(self, settings: GuardSettings, registry: CollectorRegistry) -> None:
+    def __init__(
+        self,
+        settings: GuardSettings,
+        registry: CollectorRegistry,
+        limiter: Limiter | None = None,
+    ) -> None:
         self._settings = settings
         self._tls: FrontendTls | None = None
         self._tasks = TaskOwner("guard")
         metrics = GuardMetrics()
-        self._keeper = Keeper(metrics)
+        self._keeper = Keeper(metrics, limiter)
         if settings.keys_file is not None:
             registry.register(metrics)
         self.door = self._own_door()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from muster.frontend.api_error import ApiError
 from muster.frontend.guard.bucket import TokenBucket
@@ -91,9 +91,14 @@ class Usage:
 
 
 class Limiter:
-    """The usage of every holder, by name."""
+    """The usage of every holder, by name.
 
-    def __init__(self) -> None:
+    Args:
+        make: Makes the usage of a holder; by default one of its own.
+    """
+
+    def __init__(self, make: Callable[[Holder, float], Usage] | None = None) -> None:
+        self._make = make if make is not None else _alone
         self._usages: dict[str, Usage] = {}
 
     def usage(self, holder: Holder, now: float) -> Usage | None:
@@ -106,7 +111,7 @@ class Limiter:
         usage = self._usages.get(holder.name)
         if usage is None or usage.limits != holder.limits:
             running = usage.running if usage is not None else 0
-            usage = self._usages[holder.name] = Usage(holder.limits, now)
+            usage = self._usages[holder.name] = self._make(holder, now)
             usage.running = running
         return usage
 
@@ -130,6 +135,10 @@ def duration(seconds: float) -> str:
     whole = math.ceil(seconds)
     hours, minutes = whole // 3600, whole // 60 % 60
     return (f"{hours}h" if hours else "") + f"{minutes}m{whole % 60}s"
+
+
+def _alone(holder: Holder, now: float) -> Usage:
+    return Usage(holder.limits, now)
 
 
 def _per_minute(limit: int | None, now: float) -> TokenBucket | None:

@@ -16,6 +16,7 @@ from muster.frontend.api_error import ApiError
 from muster.frontend.dashboard.events import RecentEvents
 from muster.frontend.guard.admission import Admission
 from muster.frontend.guard.busy import Thresholds
+from muster.frontend.guard.limiter import Limiter
 from muster.frontend.health import Verdict
 from muster.frontend.metrics import FrontendMetrics, ModelCounts
 from muster.frontend.processes.messages import (
@@ -36,6 +37,7 @@ from muster.frontend.processes.messages import (
 )
 from muster.frontend.processes.pages import page_of
 from muster.frontend.processes.tallies import SummedCounts, summed, tally_of
+from muster.frontend.processes.usage_table import UsageTable
 from muster.frontend.report import ProcessReport
 
 __all__ = ["Siblings"]
@@ -57,11 +59,13 @@ class Siblings:
         expected: Names the others serve; this process listens when it serves them, too.
         restarts: How often it was started again.
         started: When the frontend started, in seconds since the epoch.
+        usages: What holders of API keys use in all processes, where there are keys.
         clock: Where the time comes from.
 
     Attributes:
         all_drain: Whether the supervisor has said that all processes are to end; one that ends
             alone leaves new connections to the others.
+        limiter: Keeps the limits of API keys for all processes together.
     """
 
     def __init__(
@@ -72,6 +76,7 @@ class Siblings:
         expected: Collection[str] = (),
         restarts: int = 0,
         started: float = 0.0,
+        usages: UsageTable | None = None,
         clock: Clock = SYSTEM_CLOCK,
     ) -> None:
         self._channel = channel
@@ -96,6 +101,7 @@ class Siblings:
         self.process = process
         self.expected = frozenset(expected)
         self.started = started
+        self.limiter = Limiter(usages.usage if usages is not None else None)
 
     @property
     def is_first(self) -> bool:

@@ -25,6 +25,7 @@ from muster.frontend.processes.hub import Hub
 from muster.frontend.processes.messages import Channel, Failed, Ready
 from muster.frontend.processes.reservation import PortReservation
 from muster.frontend.processes.restarts import RestartPause
+from muster.frontend.processes.usage_table import UsageTable
 from muster.log import facts
 
 __all__ = ["Begin", "ProcessError", "supervise"]
@@ -56,6 +57,8 @@ class Begin:
         restarts: How often its number was started before.
         expected: Names that it should serve before it listens.
         started: When the frontend started, in seconds since the epoch.
+        count: How many processes there are.
+        usages: Descriptor of the ``UsageTable``; ``None`` where no keys have limits.
     """
 
     settings: Settings
@@ -63,6 +66,8 @@ class Begin:
     restarts: int
     expected: tuple[str, ...]
     started: float
+    count: int
+    usages: int | None
 
 
 async def supervise(settings: Settings, command: Sequence[str], on_ready: OnReady) -> None:
@@ -101,6 +106,8 @@ class _Supervisor:
         self._on_ready = on_ready
         self._count = settings.processes.count
         self._hub = Hub(self._count)
+        keys = settings.guard.keys_file is not None
+        self._usages = UsageTable.create(self._count) if keys else None
         self._started = SYSTEM_CLOCK.wall()
         self._processes: dict[int, Process] = {}
         self._ready: set[int] = set()
@@ -155,12 +162,13 @@ class _Supervisor:
 
     async def _live(self, number: int, restarts: int) -> tuple[Failed | None, int]:
         """One life of a process: why it failed, if it said so, and its exit code."""
+        shared = () if self._usages is None else (self._usages.descriptor,)
         ours, theirs = socket.socketpair()
         with theirs:
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 str(theirs.fileno()),
-                pass_fds=(theirs.fileno(),),
+                pass_fds=(theirs.fileno(), *shared),
                 stdin=DEVNULL,
                 # A terminal's Ctrl-C is for the supervisor, which says it to all.
                 start_new_session=True,
@@ -173,6 +181,8 @@ class _Supervisor:
             restarts=restarts,
             expected=tuple(self._hub.served()),
             started=self._started,
+            count=self._count,
+            usages=None if self._usages is None else self._usages.descriptor,
         )
         channel.send_payload(pickle.dumps(begin))
         self._hub.joined(number, channel, pid=process.pid, restarts=restarts)
@@ -183,6 +193,8 @@ class _Supervisor:
             code = await process.wait()
         finally:
             self._hub.left(number)
+            if self._usages is not None:
+                self._usages.forget_process(number)
             self._ready.discard(number)
             channel.close()
             del self._processes[number]
