@@ -29,8 +29,19 @@ _THRESHOLDS = (
 )  # fmt: skip
 
 
+_SESSIONS = (
+    ("--router-session-affinity-ttl-secs", "http__session_affinity_ttl_s", int,
+     "How long a session is remembered with its instance.  [default: its name decides]"),
+    ("--router-session-affinity-mode", "http__session_affinity_mode", str,
+     "hard refuses what its instance cannot take, soft sends it elsewhere.  [default: hard]"),
+)  # fmt: skip
+
+
 def guard_options(command: F) -> F:
-    """Keys, TLS with Dynamo's names, CORS, the admin port and the queue, as ``load_settings`` takes them."""
+    """Keys, TLS with Dynamo's names, CORS, the admin port, the queue, thresholds and sessions.
+
+    They are named as ``load_settings`` takes them.
+    """
     queue = click.option(
         "--queue-limit", "guard__queue_limit", type=int,
         help="How many requests may wait for a full model.  [default: 0]",
@@ -45,7 +56,7 @@ def guard_options(command: F) -> F:
         help="An origin whose pages may call the API; may be repeated.",
     )  # fmt: skip
     command = queue(admin(origins(command)))
-    for flag, name, kind, text in reversed(_THRESHOLDS):
+    for flag, name, kind, text in reversed((*_SESSIONS, *_THRESHOLDS)):
         command = click.option(flag, name, type=kind, help=text)(command)
     for flag, name, text in reversed(_FILES):
         file = click.Path(path_type=Path)

@@ -97,6 +97,7 @@ class Responses:
         name, bracket, _ = head.partition("[")
         if name not in _PARAMS:
             return error
+        rest = rest.removeprefix("json_schema.")  # there is no such level here
         # a message's place is not its item's: instructions come first, items become one message
         param = _PARAMS[name] if bracket or not dot else f"{_PARAMS[name]}.{rest}"
         return ApiError(
