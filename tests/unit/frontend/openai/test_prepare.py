@@ -9,6 +9,7 @@ import pytest
 from muster.frontend.api_error import ApiError
 from muster.frontend.openai import prepare
 from muster.frontend.openai.requests import ChatRequest, CompletionRequest
+from muster.llm.generation import SamplingDefaults
 from muster.testing.scripted import ScriptedModel
 from muster.testing.tiny_model import EOS, IM_END
 
@@ -112,3 +113,30 @@ def test_biases_of_tokens_reach_the_engine_beside_its_options(model: ScriptedMod
     assert asked.extra_args == {"logit_bias": {"5": -100}}
     plain = prepare.chat_request(chat(), model.served, [1], None)
     assert plain.extra_args is msgspec.UNSET
+
+
+DEFAULTS = SamplingDefaults(
+    temperature=0.6, top_p=0.95, top_k=0, repetition_penalty=1.05, max_new_tokens=7, do_sample=True
+)
+
+
+@pytest.mark.parametrize(
+    ("fields", "change", "expected"),
+    [
+        ({}, {}, (0.6, 0.95, -1, 1.05)),
+        ({"temperature": 1.0, "top_k": 5}, {}, (1.0, 0.95, 5, 1.05)),
+        ({"temperature": 0.0}, {}, (0.0, None, None, 1.05)),
+        ({}, {"do_sample": False}, (None, None, None, 1.05)),
+        ({}, {"do_sample": None, "top_k": 20}, (0.6, 0.95, 20, 1.05)),
+        ({"repetition_penalty": 1.2}, {"temperature": None}, (None, 0.95, -1, 1.2)),
+    ],
+)
+def test_the_models_own_sampling_fills_what_is_not_named(
+    model: ScriptedModel, fields: dict[str, Any], change: dict[str, Any], expected: Any
+) -> None:
+    defaults = msgspec.structs.replace(DEFAULTS, **change)
+    served = dataclasses.replace(model.served, sampling=defaults)
+    prepared = prepare.chat_request(chat(**fields), served, [1], None)
+    found = prepared.sampling_options
+    assert (found.temperature, found.top_p, found.top_k, found.repetition_penalty) == expected
+    assert prepared.stop_conditions.max_tokens == 2047
