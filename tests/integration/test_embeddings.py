@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import concurrent.futures
 import contextlib
 import json
 import logging
 import math
 import struct
+import urllib.request
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ import pytest
 from openai import AsyncOpenAI
 from prometheus_client.parser import text_string_to_metric_families
 
+from muster.config.settings import GuardSettings
 from muster.discovery.memory import MemoryRegistry
 from muster.errors import EngineShutdown
 from muster.frontend.embeddings.answer import LARGE_ANSWER
@@ -31,6 +34,7 @@ from muster.runtime import Context, DistributedRuntime
 from muster.testing.clients import openai_client
 from muster.testing.fleet import FleetSite, frontend, serve, worker
 from muster.testing.loops import run
+from muster.testing.site import Process, Site, wait_until
 from muster.testing.tiny_model import token_ids
 from muster.worker.embedding import EmbeddingHandler
 from muster.worker.engines.mock_embedder import MockEmbedder, MockEmbedderSettings, mock_vector
@@ -242,6 +246,8 @@ def test_requests_are_counted_and_timed(tmp_path: Path, model: Path) -> None:
             assert value(count, model="unknown_model", error_type="not_found", **own) == 1
             latency = "dynamo_frontend_embedding_latency_seconds_count"
             assert value(latency, model="vectors") == 1
+            assert value("dynamo_frontend_output_sequence_tokens_count", model="vectors") == 0
+            assert value("dynamo_frontend_input_sequence_tokens_count", model="vectors") == 0
             ignored = "muster_ignored_parameters_total"
             assert value(ignored, endpoint="embeddings", parameter="unknown") == 1
 
@@ -374,6 +380,84 @@ def test_a_client_that_leaves_frees_the_engine(tmp_path: Path, model: Path) -> N
                 await engine.freed.wait()
 
     run(test())
+
+
+def test_requests_for_a_busy_model_are_refused(tmp_path: Path, model: Path) -> None:
+    async def test() -> None:
+        engine = Hanging()
+        guard = GuardSettings(active_prefill_tokens=1)
+        handler = EmbeddingHandler(engine).generate
+        async with site_with(tmp_path, model, handler, guard=guard) as (site, client):
+            asking = asyncio.ensure_future(raw(site, input=["one", "two"]))
+            async with asyncio.timeout(10):
+                await engine.asked.wait()
+            with pytest.raises(openai.APIStatusError, match="busy") as caught:
+                await client.embeddings.create(model="vectors", input="hi")
+            assert caught.value.status_code == 529
+            asking.cancel()
+            async with asyncio.timeout(10):
+                await engine.freed.wait()
+
+    run(test())
+
+
+WORKER = """
+import asyncio
+from muster import ModelInput, ModelType, WorkerType, dynamo_worker, register_model
+from muster.llm.embedding import Embeddings
+from muster.worker.embedding import EmbeddingHandler
+
+class Slow:
+    async def embed(self, request, context):
+        print("asked", flush=True)
+        await asyncio.sleep(DELAY)
+        return Embeddings(vectors=[[1.0, 2.0] for _ in request.inputs])
+
+@dynamo_worker()
+async def main(runtime):
+    endpoint = runtime.endpoint("ns.embedder.generate")
+    await register_model(
+        ModelInput.Tokens, ModelType.Embedding, endpoint, MODEL, "vectors",
+        worker_type=WorkerType.Aggregated,
+    )
+    await endpoint.serve_endpoint(EmbeddingHandler(Slow()).generate)
+
+asyncio.run(main())
+"""
+
+
+def test_a_request_whose_worker_is_killed_is_answered_by_another(site: Site, model: Path) -> None:
+    def start(role: str, delay_s: float) -> Process:
+        code = WORKER.replace("MODEL", repr(str(model))).replace("DELAY", repr(delay_s))
+        return site.script(code, role=role, DYN_SYSTEM_PORT="0")
+
+    slow = start("slow", 60)
+    frontend = site.frontend()
+    frontend.wait_for_model("vectors")
+
+    def ask() -> Any:
+        request = urllib.request.Request(
+            frontend.url + "/v1/embeddings",
+            data=json.dumps({"model": "vectors", "input": ["a", "b"]}).encode(),
+            headers={"content-type": "application/json", "x-muster-trace": "1"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return json.load(reply), json.loads(reply.headers["x-muster-trace"])
+
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(ask)
+        wait_until(lambda: "asked" in slow.text(), "the slow worker has the request")
+        start("quick", 0)
+
+        def both() -> bool:
+            (found,) = frontend.get("/v1/muster/models")["models"]
+            return [each["state"] for each in found["replicas"]] == ["serving"] * 2
+
+        wait_until(both, "both workers serve")
+        slow.kill()
+        reply, trace = asking.result(timeout=60)
+    assert [each["embedding"] for each in reply["data"]] == [[1.0, 2.0]] * 2
+    assert trace["prompts"][0]["attempts"] == 2
 
 
 async def floats(request: Any, context: Context) -> AsyncGenerator[dict[str, Any], None]:

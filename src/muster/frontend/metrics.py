@@ -131,9 +131,10 @@ class RequestMeter:
         counts.active += 1
         counts.queued += 1
 
-    def sent(self, input_tokens: int) -> None:
-        """The request goes to its engine."""
-        self._counts.input.observe(input_tokens)
+    def sent(self, input_tokens: int | None) -> None:
+        """The request goes to its engine; ``None`` leaves its tokens out of the histogram."""
+        if input_tokens is not None:
+            self._counts.input.observe(input_tokens)
         self._counts.inflight += 1
         self._inflight = True
 
@@ -154,9 +155,15 @@ class RequestMeter:
         self._output += count
         counts.output_tokens += count
 
-    def finish(self, cached_tokens: int | None = None) -> None:
-        """The request has been answered; ``cached_tokens`` of its prompt were cached, if known."""
-        self._counts.output.observe(self._output)
+    def finish(self, cached_tokens: int | None = None, *, generated: bool = True) -> None:
+        """The request has been answered.
+
+        Args:
+            cached_tokens: So many tokens of its prompt were cached, if known.
+            generated: Whether the answer has tokens to be counted; embeddings have none.
+        """
+        if generated:
+            self._counts.output.observe(self._output)
         if cached_tokens is not None:
             self._counts.cached.observe(cached_tokens)
         self._close("success", "")

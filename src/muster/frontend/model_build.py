@@ -23,7 +23,8 @@ __all__ = ["BuildWatcher", "BuiltModel", "build_model"]
 
 logger = logging.getLogger(__name__)
 
-_SERVED = ModelType.Chat | ModelType.Completions | ModelType.Embedding
+_GENERATING = ModelType.Chat | ModelType.Completions
+_SERVED = _GENERATING | ModelType.Embedding
 
 
 class BuildWatcher(Protocol):
@@ -61,7 +62,7 @@ async def build_model(
         ContentError: A file that must be there cannot be had from anybody.
     """
     card = replicas[0].card
-    embeds_text = card.model_input is ModelInput.Text and card.model_type == ModelType.Embedding
+    embeds_text = card.model_input is ModelInput.Text and not card.model_type & _GENERATING
     if card.model_input is not ModelInput.Tokens and not embeds_text:
         raise CardError(
             f"workers that take {card.model_input.name} are not served by this version",

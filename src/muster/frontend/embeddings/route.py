@@ -151,7 +151,7 @@ class EmbeddingsRoute:
         )
         try:
             details.journey = stream.journey
-            meter.sent(counted)
+            meter.sent(None)  # as at the peer: the histograms of tokens are of generation
             count = len(inputs_of(request))
             outputs, ended = await _collect(stream, count)
             tokens = sum([each.counted_tokens for each in outputs]) or counted
@@ -164,7 +164,7 @@ class EmbeddingsRoute:
             else:
                 body = render(*given)
             exchange.respond(200, body, headers=_trace(scope, stream))
-            meter.finish()
+            meter.finish(generated=False)
             self._latency.labels(model.name).observe(time.monotonic() - scope.arrived)
             if not ended:
                 await _settle(stream)

@@ -112,7 +112,8 @@ class GenerationRoute(Generic[T]):
         if not self._api.serves(model):
             raise ApiError(
                 400,
-                f"The model `{model.name}` does not serve {self._api.endpoint}",
+                f"The model `{model.name}` does not serve {self._api.endpoint}; it serves "
+                f"{', '.join(model.surfaces) or 'nothing'}",
                 param="model",
                 slug="unsupported_operation",
             )
