@@ -76,9 +76,13 @@ class Frontends:
 
     Attributes:
         instances: The id of each worker by its model.
+        site: Where they are.
     """
 
-    def __init__(self, dynamo: Api, muster: Api, out: Path, instances: dict[str, int]) -> None:
+    def __init__(
+        self, dynamo: Api, muster: Api, out: Path, instances: dict[str, int], site: Site
+    ) -> None:
+        self.site = site
         self.dynamo = dynamo
         self.muster = muster
         self.instances = instances
@@ -166,12 +170,8 @@ def start(root: Path, peer: Path, *options: str) -> Iterator[Frontends]:
                 for record in site.records("v1/instances").values()
             }
 
-        yield Frontends(
-            dynamo,
-            muster,
-            out,
-            wait_until(lambda: instances().keys() >= {"plain"} and instances(), "instances"),
-        )
+        found = wait_until(lambda: instances().keys() >= {"plain"} and instances(), "instances")
+        yield Frontends(dynamo, muster, out, found, site)
 
 
 @pytest.fixture(scope="module")
@@ -368,6 +368,15 @@ def test_what_differs_is_what_is_meant_to(
 ) -> None:
     dynamo, muster = both.engine_requests(CHAT, {"max_tokens": 4, **body})
     assert difference(dynamo, muster) == expected
+
+
+def test_the_models_own_temperature_is_sent_unless_switched_off(both: Frontends) -> None:
+    frontend = both.site.frontend(role="with-defaults")
+    frontend.wait_for_model("plain")
+    for body, expected in (({}, 0.7), ({"temperature": 0.5}, 0.5)):
+        status, text, (told,) = both.ask(frontend, CHAT, body)
+        assert status == 200, text
+        assert told["request"]["sampling_options"]["temperature"] == pytest.approx(expected)
 
 
 REFUSED: list[dict[str, Any]] = [
