@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer, processors
 
 from muster.testing.site import Api, Process, Site, wait_until
-from muster.testing.tiny_model import token_ids, write_tiny_model
+from muster.testing.tiny_model import BOS, EOS, token_ids, write_tiny_model
 from muster.worker.engines.mock_embedder import mock_vector
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
@@ -56,9 +57,17 @@ asyncio.run(main())
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
+    """One whose tokenizer begins and ends a text with a token, if it is asked to."""
     directory = tmp_path / "model"
     directory.mkdir()
-    return write_tiny_model(directory, context_length=64)
+    write_tiny_model(directory, context_length=64)
+    path = str(directory / "tokenizer.json")
+    tokenizer = Tokenizer.from_file(path)
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|bos|> $A <|eos|>", special_tokens=[("<|bos|>", BOS), ("<|eos|>", EOS)]
+    )
+    tokenizer.save(path)
+    return directory
 
 
 def dynamo_worker(site: Site, model: Path, kind: str) -> Process:
@@ -122,6 +131,21 @@ def test_a_dynamo_worker_gets_from_us_what_its_own_frontend_sends(
         assert sent == peers_sent, body
 
 
+def test_whether_texts_get_special_tokens_is_set_at_both_frontends_alike(
+    site: Site, model: Path
+) -> None:
+    worker = dynamo_worker(site, model, "Tokens")
+    setting = {"DYN_EMBEDDING_TOKENIZATION_ADD_SPECIAL_TOKENS": "off"}
+    for api in (site.frontend(**setting), site.dynamo_frontend(**setting)):
+        api.wait_for_model("vectors")
+        assert embed(api)[0] == 200
+        assert embed(api, add_special_tokens=True)[0] == 200
+    wait_until(lambda: len(got(worker)) == 4, "all requests seen")
+    plain = token_ids("hi")
+    asked = [request["token_ids"] for request in got(worker)]
+    assert asked == [[plain], [[BOS, *plain, EOS]]] * 2
+
+
 def test_a_dynamo_frontend_reads_what_our_worker_gives(site: Site, model: Path) -> None:
     options = ("--endpoint-types", "embeddings", "--embedding-dimensions", "16")
     worker = site.worker(model, "vectors", *options, "--speedup-ratio", "0")
@@ -133,12 +157,13 @@ def test_a_dynamo_frontend_reads_what_our_worker_gives(site: Site, model: Path) 
         status, reply = embed(api, input=["hi", "sea"], dimensions=8)
         assert status == 200, reply
         vectors = [entry["embedding"] for entry in reply["data"]]
-        expected = [mock_vector(token_ids(text), 8) for text in ("hi", "sea")]
+        ids = [[BOS, *token_ids(text), EOS] for text in ("hi", "sea")]
+        expected = [mock_vector(each, 8) for each in ids]
         assert vectors == [pytest.approx([*each], abs=1e-6) for each in expected]
-        assert reply["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+        assert reply["usage"] == {"prompt_tokens": 9, "total_tokens": 9}
         status, reply = embed(api, encoding_format="base64")
         data = base64.b64decode(reply["data"][0]["embedding"])
-        assert [*struct.unpack("<16f", data)] == [*mock_vector(token_ids("hi"), 16)]
+        assert [*struct.unpack("<16f", data)] == [*mock_vector(ids[0], 16)]
         assert embed(api, dimensions=17)[0] == 400
     assert worker.stop() == 0
     dynamo.wait_for_no_model("vectors", timeout_s=10)
