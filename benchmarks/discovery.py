@@ -9,19 +9,17 @@ interpreter): one writes, one reads.
 * ``event_median_us`` and ``event_p99_us``: from calling ``register`` until a watch gives the record,
   one after the other, with a hundred records there.
 
-With ``--peer``, ``seen_median_ms``: from calling ``serve_endpoint`` until a client of that endpoint in
+``seen_median_ms``: from calling ``serve_endpoint`` until a client of that endpoint in
 the same process has an instance, for Muster and for Dynamo's bindings, on the file and etcd
 backends. Rounds are interleaved; figures are medians.
 
-    python benchmarks/discovery.py [--peer DIR] [--shared ../shared] [--rounds 3]
+    python benchmarks/discovery.py --peer DIR --shared ../shared [--rounds 5]
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
-import itertools
 import json
 import statistics
 import sys
@@ -32,7 +30,7 @@ from pathlib import Path
 
 import uvloop
 from servers import etcd, etcd_missing
-from summary import report
+from suite import Suite, arguments
 from systems import process
 
 from muster.config.settings import DiscoverySettings, EtcdSettings
@@ -148,35 +146,25 @@ def seen(python: str, script: str, extra: dict[str, str]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peer", type=Path, help="virtual environment of the peer")
-    parser.add_argument("--shared", type=Path, help="not needed; as the other benchmarks")
-    parser.add_argument("--rounds", type=int, default=3)
-    options = parser.parse_args()
+    suite = Suite("discovery", arguments(__doc__))
     names = ["memory", "file", "etcd"]
-    left_out: dict[str, str] = {}
     if missing := etcd_missing():
-        left_out["etcd"] = missing
+        suite.left_out["etcd"] = missing
         names.remove("etcd")
-    sides = {"muster": (sys.executable, "rpc_muster.py")}
-    if options.peer:
-        sides["peer"] = (str(options.peer.absolute() / "bin" / "python"), "rpc_dynamo.py")
-    rounds: dict[str, list[dict[str, float]]] = {
-        name: [{} for _ in range(options.rounds)] for name in sides
+    sides = {
+        "muster": (sys.executable, "rpc_muster.py"),
+        "peer": (str(suite.peer / "bin" / "python"), "rpc_dynamo.py"),
     }
-    for number, name in itertools.product(range(options.rounds), names):
-        with contextlib.ExitStack() as stack:
-            url = stack.enter_context(etcd()) if name == "etcd" else ""
-            found = uvloop.run(measure(stack.enter_context(backend(name, url))))
-            rounds["muster"][number] |= {f"{name}_{key}": value for key, value in found.items()}
-            for who, (python, script) in sides.items() if name != "memory" else ():
-                extra = {"DYN_DISCOVERY_BACKEND": name, "ETCD_ENDPOINTS": url}
-                rounds[who][number][f"{name}_seen_median_ms"] = seen(python, script, extra)
-        for who, rows in rounds.items():
-            shown = ", ".join(f"{k} {v:.4g}" for k, v in rows[number].items() if name in k)
-            print(f"round {number + 1} {who}: {shown}", file=sys.stderr, flush=True)
-    ratios = {"muster": "peer"} if options.peer else {}
-    print(json.dumps(report("discovery", rounds, ratios_to=ratios, left_out=left_out), indent=1))
+    for _ in suite.numbers(sides):
+        for name in names:
+            with contextlib.ExitStack() as stack:
+                url = stack.enter_context(etcd()) if name == "etcd" else ""
+                opener = stack.enter_context(backend(name, url))
+                suite.add("muster", uvloop.run(measure(opener)), name)
+                for who, (python, script) in sides.items() if name != "memory" else ():
+                    extra = {"DYN_DISCOVERY_BACKEND": name, "ETCD_ENDPOINTS": url}
+                    suite.add(who, {"seen_median_ms": seen(python, script, extra)}, name)
+    suite.finish()
 
 
 if __name__ == "__main__":

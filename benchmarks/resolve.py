@@ -171,12 +171,13 @@ def together(system: System, host: Host, root: Path, count: int) -> dict[str, fl
             stack.enter_context(frontend(system, root, registry, cache, number))
             for number in range(count)
         ]
+        time.sleep(1)  # all have looked at the registry
         began = time.perf_counter()
         registry.put()
         waiting = list(running)
         while waiting:
             if time.perf_counter() - began > _LIMIT_S:
-                raise RuntimeError(f"{len(waiting)} frontends never list the model")
+                raise RuntimeError(f"{len(waiting)} frontends do not list the model in time")
             waiting = [each for each in waiting if not each.listed()]
             time.sleep(_STEP_S * 5)
         took = time.perf_counter() - began
@@ -233,7 +234,12 @@ def main() -> None:
                 suite.add(who, measure(known[label][who], host, root), label)
             for who in OWN:
                 root = scratch / f"{who}-eight-{number}"
-                suite.add(who, together(known["few"][who], hosts["few", who], root, 8), "eight")
+                try:
+                    found = together(known["few"][who], hosts["few", who], root, 8)
+                except RuntimeError as error:
+                    suite.left_out[f"{who} eight"] = f"in round {number + 1}: {error}"
+                else:
+                    suite.add(who, found, "eight")
     suite.finish(TARGETS)
 
 

@@ -11,7 +11,7 @@ import shutil
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,8 @@ def report(
     about: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """A report; a figure counts where every round of a system has it.
+
+    ``spread`` is from the least to the greatest, as a part of the median.
 
     Args:
         benchmark: Its name.
@@ -141,7 +143,7 @@ def conditions() -> dict[str, Any]:
     }
 
 
-def _each(rounds: Rounds, of: Any) -> dict[str, dict[str, float]]:
+def _each(rounds: Rounds, of: Callable[[list[float]], float]) -> dict[str, dict[str, float]]:
     return {
         who: {
             key: of([row[key] for row in rows])
