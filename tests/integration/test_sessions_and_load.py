@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from muster.config.settings import GuardSettings
@@ -21,8 +22,17 @@ from muster.model.router_config import RouterMode as CardRouterMode
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.runtime import Context
 from muster.testing.counting import CountingEngine
-from muster.testing.fleet import FleetSite, frontend, request_count, serve, worker
+from muster.testing.fleet import (
+    FleetSite,
+    frontend,
+    hosted_at,
+    publish,
+    request_count,
+    serve,
+    worker,
+)
 from muster.testing.loops import run
+from muster.testing.metadata_server import MetadataServer, right
 
 HOLD = 99
 """A prompt of so many letters is not answered until it is let go."""
@@ -269,6 +279,25 @@ def test_metrics_say_what_a_models_workers_hold(model: Path, tmp_path: Path) -> 
         assert f'dynamo_frontend_model_{name}{{model="tiny"}} {value}.0\n' in text
     assert 'dynamo_frontend_model_migration_limit{model="silent"} 2.0\n' in text
     assert 'max_num_seqs{model="silent"}' not in text
+
+
+def test_a_cards_migration_limit_caps_the_frontends(model: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with (
+            MetadataServer() as server,
+            worker(registry) as one,
+            frontend(registry, tmp_path, migration_limit=3) as site,
+        ):
+            for path in model.iterdir():
+                server.add(f"/{path.name}", right(path.read_bytes()))
+            card = msgspec.structs.replace(hosted_at(server, model), migration_limit=1)
+            await publish(one, card)
+            await site.listed("tiny")
+            (served,) = site.fleet.table.models()
+            assert served.limits.migrations == 1
+
+    run(scenario())
 
 
 def test_an_adapter_is_listed_with_its_parent_and_asked_for_by_name(
