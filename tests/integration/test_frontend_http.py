@@ -87,6 +87,11 @@ def ask(model_directory: Path) -> Any:
         ),
         ("POST", ROUTE, {"data": b"{", "headers": JSON}, 400, "invalid_json"),
         ("POST", ROUTE, {"data": b"", "headers": JSON}, 400, "invalid_json"),
+        ("POST", ROUTE, {"data": b"[]", "headers": JSON}, 400, "invalid_value"),
+        ("POST", ROUTE, {"data": b'{"model":"\xff"}', "headers": JSON}, 400, "invalid_json"),
+        ("POST", ROUTE, {"data": b'{"model":"\\ud800"}', "headers": JSON}, 400, "invalid_json"),
+        ("POST", ROUTE, {"data": b'{"x":' + b"[" * 100_000, "headers": JSON}, 400, "invalid_json"),
+        ("POST", ROUTE, {"data": b'{"x":' * 100_000, "headers": JSON}, 400, "invalid_json"),
         ("POST", ROUTE, {"data": b"{}", "headers": JSON}, 400, "invalid_value"),
         (
             "POST",
@@ -105,6 +110,25 @@ def test_errors_have_one_shape(
     assert answer.headers["content-type"] == "application/json"
     assert answer.headers["x-request-id"]
     assert answer.error["type"] == "invalid_request_error"
+
+
+def test_of_a_field_that_comes_twice_the_last_counts(ask: Any) -> None:
+    body = CHAT.replace(b'{"model"', b'{"model": "unknown", "model"', 1)
+    answer = ask("POST", ROUTE, data=body, headers=JSON)
+    assert (answer.status, answer.json["model"]) == (200, "org/tiny")
+
+
+@pytest.mark.parametrize(("path", "status"), [("/live", 200), ("/nowhere", 404), (ROUTE, 405)])
+def test_head_is_answered_as_get_without_a_body(ask: Any, path: str, status: int) -> None:
+    answer, got = ask("HEAD", path), ask("GET", path)
+    assert (answer.status, got.status, answer.body) == (status, status, b"")
+    assert int(answer.headers["content-length"]) > 0
+
+
+@pytest.mark.parametrize(("path", "allowed"), [("/live", "GET, HEAD"), ("/v1/completions", "POST")])
+def test_options_says_what_is_allowed(ask: Any, path: str, allowed: str) -> None:
+    answer = ask("OPTIONS", path)
+    assert (answer.status, answer.headers["allow"]) == (405, allowed)
 
 
 def test_405_says_what_is_allowed(ask: Any) -> None:
