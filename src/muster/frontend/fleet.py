@@ -397,6 +397,16 @@ class Fleet:
         """What has become of each card, with the cards."""
         return self._catalog.status()
 
+    def standing(self) -> dict[str, dict[int, str]]:
+        """Why each instance of each served model gets no requests; empty for one that does."""
+        found: dict[str, dict[int, str]] = {}
+        for group, route in self._groups.items():
+            reasons = route.exclusions()
+            instances = found.setdefault(group.model, {})
+            for instance_id in route.members:
+                instances[instance_id] = reasons.get(instance_id, "")
+        return found
+
     def _exclusions(self, group: GroupKey) -> Mapping[int, str]:
         route = self._groups.get(group)
         if route is None:

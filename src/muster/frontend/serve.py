@@ -109,6 +109,7 @@ async def serve_frontend(
                 events=fleet.journal.events,
                 store=store,
                 max_bytes=settings.cache.max_bytes,
+                standing=fleet.standing,
             ),
             siblings=siblings,
         )

@@ -166,7 +166,12 @@ async def frontend(
         asyncio.TaskGroup() as group,
     ):
         fleet = Fleet(runtime, fetcher)
-        sources = LiveSources(cards=fleet.cards, events=fleet.journal.events, store=store)
+        sources = LiveSources(
+            cards=fleet.cards,
+            events=fleet.journal.events,
+            store=store,
+            standing=fleet.standing,
+        )
         server = Frontend(
             settings.http,
             fleet.table,

@@ -16,6 +16,7 @@ from muster.clock import SYSTEM_CLOCK, Clock
 from muster.errors import StoreError, TransportError
 from muster.frontend.api_error import ApiError
 from muster.frontend.dashboard.cache_summary import summarise_cache
+from muster.frontend.dashboard.exclusion_notes import ExclusionNotes
 from muster.frontend.dashboard.feed import Feed
 from muster.frontend.dashboard.sources import LiveSources
 from muster.frontend.dashboard.state import LiveState
@@ -92,6 +93,7 @@ class Live:
         self._scan_at = 0.0
         self._is_scanning = False
         self._was_stale = False
+        self._exclusions = ExclusionNotes()
         self._ended = False
 
     @property
@@ -163,6 +165,7 @@ class Live:
             await asyncio.sleep(due - self._clock.monotonic())
             self._count()
             self._note_registry()
+            self._note_exclusions()
             if self._feed is not None and not self._ended:
                 self._serve(self._feed)
 
@@ -177,6 +180,16 @@ class Live:
                 self._sources.events.add("warning", "registry out of reach", detail=stale.reason)
             else:
                 self._sources.events.add("info", "registry read again")
+
+    def _note_exclusions(self) -> None:
+        for note in self._exclusions.look(self._sources.standing()):
+            level = "warning" if note.reason else "info"
+            what = (
+                "an instance gets no requests" if note.reason else "an instance gets requests again"
+            )
+            instance = f"{note.instance_id:x}"
+            detail = f"{instance}: {note.reason}" if note.reason else instance
+            self._sources.events.add(level, what, model=note.model, detail=detail)
 
     def _serve(self, feed: Feed) -> None:
         now = self._clock.monotonic()
