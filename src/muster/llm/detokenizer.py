@@ -12,10 +12,12 @@ This is the hottest code of the frontend: one look-up in a table for most tokens
 from __future__ import annotations
 
 import codecs
-from collections.abc import Callable, Sequence
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import Generic, Protocol, TypeVar
 
-__all__ = ["ByteDetokenizer", "Detokenizer", "PieceDetokenizer", "WholeDetokenizer"]
+__all__ = ["ByteDetokenizer", "Detokenizer", "PieceDetokenizer", "TokenTable", "WholeDetokenizer"]
+
+T = TypeVar("T")
 
 
 class Detokenizer(Protocol):
@@ -30,17 +32,43 @@ class Detokenizer(Protocol):
         ...
 
 
+class TokenTable(dict[int, T], Generic[T]):
+    """What each token stands for, by id, looked up when it is first needed and kept.
+
+    A table of a whole vocabulary takes tenths of a second and tens of megabytes, for the few thousand
+    tokens that replies are made of. May be shared by threads: two that miss store the same.
+
+    Args:
+        find: What an id stands for; ``None`` for an id nobody has.
+        absent: What such an id gives; it is not kept, so engines cannot fill the memory with them.
+    """
+
+    __slots__ = ("_absent", "_find")
+
+    def __init__(self, find: Callable[[int], T | None], absent: T) -> None:
+        super().__init__()
+        self._find = find
+        self._absent = absent
+
+    def __missing__(self, token_id: int) -> T:
+        found = self._find(token_id)
+        if found is None:
+            return self._absent
+        self[token_id] = found
+        return found
+
+
 class ByteDetokenizer:
     """For vocabularies of bytes (ByteLevel): GPT-2, Llama 3, Qwen, DeepSeek, ...
 
     Args:
-        table: By id: the token's text if its bytes are complete UTF-8 on their own, else its bytes.
-            Ids that have no text are empty; those beyond the table's end have none either.
+        table: By id, for any id: the token's text if its bytes are complete UTF-8 on their own, else
+            its bytes; empty for ids that have no text. See ``TokenTable``.
     """
 
     __slots__ = ("_pending", "_table")
 
-    def __init__(self, table: Sequence[str | bytes]) -> None:
+    def __init__(self, table: Mapping[int, str | bytes]) -> None:
         self._table = table
         self._pending = b""
 
@@ -48,18 +76,16 @@ class ByteDetokenizer:
         """Take the next ids; return the text that is certain now."""
         table = self._table
         if not self._pending and token_ids:
-            try:
-                if len(token_ids) == 1:
-                    token_id = token_ids[0]
-                    if token_id >= 0:
-                        text = table[token_id]
-                        if text.__class__ is str:
-                            return text
-                elif min(token_ids) >= 0:
+            if len(token_ids) == 1:
+                text = table[token_ids[0]]
+                if text.__class__ is str:
+                    return text
+            else:
+                try:
                     # invariant: bytes in the list make the join fail, and the slow way is taken
                     return "".join([table[token_id] for token_id in token_ids])  # type: ignore[misc] # as said
-            except (IndexError, TypeError):
-                pass
+                except TypeError:
+                    pass
         return self._push_bytes(token_ids)
 
     def _push_bytes(self, token_ids: Sequence[int]) -> str:
@@ -69,8 +95,6 @@ class ByteDetokenizer:
         return text
 
     def _bytes(self, token_id: int) -> bytes:
-        if not 0 <= token_id < len(self._table):
-            return b""
         entry = self._table[token_id]
         return entry.encode() if isinstance(entry, str) else entry
 
@@ -85,8 +109,8 @@ class PieceDetokenizer:
     """For vocabularies of text pieces: SentencePiece's kin, WordPiece, word lists.
 
     Args:
-        pieces: By id: the token's text, or its byte if it is a byte token. ``None``, and ids beyond
-            the table's end, have no text and do not count as the first token.
+        pieces: By id, for any id: the token's text, or its byte if it is a byte token. ``None`` for
+            ids that have no text; they do not count as the first token. See ``TokenTable``.
         first: Makes the first token's piece from its id; ``None`` if it is like all others.
         strip: Character of which up to ``strip_count`` are removed at the start of the text.
         strip_count: See ``strip``.
@@ -96,7 +120,7 @@ class PieceDetokenizer:
 
     def __init__(
         self,
-        pieces: Sequence[str | int | None],
+        pieces: Mapping[int, str | int | None],
         first: Callable[[int], str | int] | None,
         strip: str,
         strip_count: int,
@@ -110,9 +134,9 @@ class PieceDetokenizer:
     def push(self, token_ids: Sequence[int]) -> str:
         """Take the next ids; return the text that is certain now: all but a run of byte tokens."""
         out = []
-        pieces, known = self._pieces, len(self._pieces)
+        pieces = self._pieces
         for token_id in token_ids:
-            piece = pieces[token_id] if 0 <= token_id < known else None
+            piece = pieces[token_id]
             if piece is None:
                 continue
             if self._first is not None:

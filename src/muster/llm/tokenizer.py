@@ -1,7 +1,7 @@
 """A model's tokenizer: text to ids, ids to text.
 
 The work is done by the ``tokenizers`` package; this module adds what streams need (tables from id
-to text, made once at loading), the special tokens that only tokenizer_config.json knows, and errors
+to text, filled as ids come up), the special tokens that only tokenizer_config.json knows, and errors
 of our own. Loading takes a few tenths of a second for a large vocabulary: call it in a thread. A
 loaded tokenizer is immutable and may be used from several threads.
 """
@@ -11,7 +11,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -29,6 +29,7 @@ from muster.llm.detokenizer import (
     ByteDetokenizer,
     Detokenizer,
     PieceDetokenizer,
+    TokenTable,
     WholeDetokenizer,
 )
 from muster.llm.prompt_encoder import AddedToken
@@ -43,17 +44,18 @@ _MAX_TOKEN_ID = (1 << 32) - 1
 
 _SPACES = (" ", MARK)
 
-_MAX_TOKENS = 1 << 24
-"""Ids up to this have a place in a table; a file with a higher one would take all memory."""
-
 
 class _ByteTables:
     """The table for ``ByteDetokenizer``."""
 
-    def __init__(self, tokens: Iterable[str | None], hidden: frozenset[str]) -> None:
-        self._table = [
-            "" if token is None or token in hidden else _text_or_bytes(token) for token in tokens
-        ]
+    def __init__(self, find_text: Callable[[int], str | None], hidden: frozenset[str]) -> None:
+        def find(token_id: int) -> str | bytes | None:
+            token = find_text(token_id)
+            if token is None or token in hidden:
+                return None
+            return _text_or_bytes(token)
+
+        self._table: TokenTable[str | bytes] = TokenTable(find, "")
 
     def new_detokenizer(self) -> Detokenizer:
         return ByteDetokenizer(self._table)
@@ -63,18 +65,17 @@ class _PieceTables:
     """The table for ``PieceDetokenizer``."""
 
     def __init__(
-        self,
-        tokens: Iterable[str | None],
-        hidden: frozenset[str],
-        plan: PiecePlan,
-        find_text: Callable[[int], str | None],
+        self, find_text: Callable[[int], str | None], hidden: frozenset[str], plan: PiecePlan
     ) -> None:
+        def find(token_id: int) -> str | int | None:
+            token = find_text(token_id)
+            if token is None or token in hidden:
+                return None
+            return _text_or_byte(plan, plan.rest(token))
+
         self._plan = plan
         self._find_text = find_text
-        self._pieces: list[str | int | None] = [
-            None if token is None or token in hidden else _text_or_byte(plan, plan.rest(token))
-            for token in tokens
-        ]
+        self._pieces: TokenTable[str | int | None] = TokenTable(find, None)
 
     def _first(self, token_id: int) -> str | int:
         return _text_or_byte(self._plan, self._plan.first(self._find_text(token_id) or ""))
@@ -108,8 +109,7 @@ class Tokenizer:
         self._special_ids = frozenset(
             token_id for token_id, token in added.items() if token.content in self._special_tokens
         )
-        self._vocab_size = _count_ids(hf)
-        self._tables = {True: self._make_tables(skip_special_tokens=True)}
+        self._tables = {skip: self._make_tables(skip_special_tokens=skip) for skip in (True, False)}
 
     @classmethod
     def load(
@@ -144,10 +144,10 @@ class Tokenizer:
                 )
             return cls(raw, plan)
 
-    @property
+    @functools.cached_property
     def vocab_size(self) -> int:
-        """One more than the highest id."""
-        return self._vocab_size
+        """One more than the highest id; counted when it is first asked for."""
+        return _count_ids(self._hf)
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -183,7 +183,7 @@ class Tokenizer:
 
     def find_text(self, token_id: int) -> str | None:
         """The spelling of a token in the vocabulary, or ``None`` for an id nobody has."""
-        return self._hf.id_to_token(token_id) if 0 <= token_id < self._vocab_size else None
+        return self._hf.id_to_token(token_id) if 0 <= token_id <= _MAX_TOKEN_ID else None
 
     def token_bytes(self, token_id: int) -> bytes:
         """The bytes one token stands for, on its own and in mid-text; empty for an unknown id.
@@ -246,26 +246,16 @@ class Tokenizer:
             return self._hf.decode(known, skip_special_tokens=skip_special_tokens)
 
     def new_detokenizer(self, *, skip_special_tokens: bool = True) -> Detokenizer:
-        """A decoding state for one stream.
-
-        The tables without skipping are made on the first such call (tenths of a second for a large
-        vocabulary), those with skipping at loading.
-        """
-        tables = self._tables.get(skip_special_tokens)
-        if tables is None:
-            tables = self._make_tables(skip_special_tokens=skip_special_tokens)
-            self._tables[skip_special_tokens] = tables
-        return tables.new_detokenizer()
+        """A decoding state for one stream."""
+        return self._tables[skip_special_tokens].new_detokenizer()
 
     def _make_tables(self, *, skip_special_tokens: bool) -> _ByteTables | _PieceTables | _Whole:
-        # One by one: a list of all tokens would be as large as the table made from it.
-        tokens = map(self._hf.id_to_token, range(self._vocab_size))
         hidden = self._special_tokens if skip_special_tokens else frozenset[str]()
         match self._plan:
             case BytePlan():
-                return _ByteTables(tokens, hidden)
+                return _ByteTables(self.find_text, hidden)
             case PiecePlan() as plan:
-                return _PieceTables(tokens, hidden, plan, self.find_text)
+                return _PieceTables(self.find_text, hidden, plan)
             case WholePlan():
                 return _Whole(
                     functools.partial(self.decode, skip_special_tokens=skip_special_tokens)
@@ -294,7 +284,4 @@ def _count_ids(hf: tokenizers.Tokenizer) -> int:
     size = hf.get_vocab_size()
     if None not in map(hf.id_to_token, range(size)):
         return size
-    highest = max(hf.get_vocab().values())
-    if highest > _MAX_TOKENS:
-        raise CardError(f"the vocabulary has the id {highest}, beyond {_MAX_TOKENS}")
-    return highest + 1
+    return max(hf.get_vocab().values()) + 1

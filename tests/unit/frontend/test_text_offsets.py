@@ -16,7 +16,7 @@ BYTES: list[str | bytes] = [chr(n) if n < 128 else bytes([n]) for n in range(256
 
 
 def byte_offsets(start: int = 0) -> TextOffsets:
-    return TextOffsets(ByteDetokenizer(BYTES), lambda token_id: bytes([token_id]), start)
+    return TextOffsets(ByteDetokenizer(dict(enumerate(BYTES))), lambda token_id: bytes([token_id]), start)
 
 
 @given(text=st.text(), start=st.integers(0, 9))
@@ -36,7 +36,7 @@ def test_a_character_that_is_never_completed_is_one_replacement() -> None:
 def test_a_piece_after_a_run_of_byte_tokens_begins_after_the_run() -> None:
     pieces: list[str | int | None] = ["a", 0xE6, 0xBC, 0xA2, "b", None]
     names = [b"a", b"\xe6", b"\xbc", b"\xa2", b"b", b""]
-    offsets = TextOffsets(PieceDetokenizer(pieces, None, "", 0), names.__getitem__)
+    offsets = TextOffsets(PieceDetokenizer(dict(enumerate(pieces)), None, "", 0), names.__getitem__)
     assert [offsets.next(token_id) for token_id in (0, 1, 2, 3, 4, 5, 0)] == [0, 1, 1, 1, 2, 3, 3]
 
 

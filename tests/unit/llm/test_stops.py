@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from muster.errors import InvalidArgument
-from muster.llm.detokenizer import ByteDetokenizer
+from muster.llm.detokenizer import ByteDetokenizer, TokenTable
 from muster.llm.protocol import StopConditions
 from muster.llm.stop_strings import (
     MAX_STOP_CHARACTERS,
@@ -27,7 +27,7 @@ EOS = 9
 
 
 def checker(rules: StopRules) -> StopChecker:
-    return StopChecker(rules, ByteDetokenizer(TABLE))
+    return StopChecker(rules, ByteDetokenizer(TokenTable(dict(enumerate(TABLE)).get, "")))
 
 
 def rules(eos: Sequence[int] = (EOS,), *, keep: bool = False, **conditions: object) -> StopRules:
