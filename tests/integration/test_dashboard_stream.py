@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 
 from muster.discovery.memory import MemoryRegistry
+from muster.discovery.records import INSTANCES, Instance, Transport
 from muster.testing.fleet import FleetSite, frontend, serve, worker
 from muster.testing.loops import run
 from muster.testing.tiny_model import write_tiny_model
@@ -283,5 +285,35 @@ def test_the_page_and_its_parts_come_from_here_alone(tmp_path: Path) -> None:
             for name in ("index.html", "..%2fassets.py", "../assets.py", "nothing.js"):
                 async with session.get(f"/dashboard/{name}") as reply:
                     assert reply.status == 404, name
+
+    run(scenario())
+
+
+def test_an_instance_out_of_reach_is_an_event_and_so_is_its_return(
+    model: Path, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        registry = MemoryRegistry()
+        async with frontend(registry, tmp_path) as site, worker(registry) as runtime:
+            await serve(runtime, model)
+            await site.listed("tiny")
+            ((key, value),) = (await runtime.discovery.list(INSTANCES)).items()
+            instance = Instance.from_json(value)
+            unusable = msgspec.structs.replace(instance, transport=Transport("nats_tcp", "nowhere"))
+            async with watch(site) as watcher:
+
+                async def wait_for(what: str) -> Any:
+                    def of(data: Any) -> list[Any]:
+                        return [each for each in data.get("events", []) if each["what"] == what]
+
+                    return of(await watcher.until(of))[0]
+
+                await runtime.discovery.register(INSTANCES, key, unusable.to_json())
+                event = await wait_for("an instance gets no requests")
+                assert (event["level"], event["model"]) == ("warning", "tiny")
+                assert event["detail"].startswith(f"{instance.instance_id:x}: ")
+                await runtime.discovery.register(INSTANCES, key, instance.to_json())
+                event = await wait_for("an instance gets requests again")
+                assert event["detail"] == f"{instance.instance_id:x}"
 
     run(scenario())

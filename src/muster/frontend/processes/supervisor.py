@@ -141,7 +141,10 @@ class _Supervisor:
         restarts = 0
         while not self._stopping.is_set():
             begun = SYSTEM_CLOCK.monotonic()
-            failed, code = await self._live(process, restarts)
+            try:
+                failed, code = await self._live(process, restarts)
+            except OSError as error:  # no memory, no descriptors: it may get better
+                failed, code = Failed(f"a process cannot be started: {error}", 1), 1
             if self._stopping.is_set():
                 return
             if failed is not None and not self._was_ready:
