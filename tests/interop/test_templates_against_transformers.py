@@ -214,6 +214,9 @@ FEATURES = {
 
 # transformers refuses to continue a message if the template's source lacks the word "content";
 # we look at what the template makes of it instead.
+NULL_CONTENT_DROPPED = "'dict object' has no attribute 'content'"
+"""What transformers says where a template shows calls only beside a null content, which it drops."""
+
 REFUSED_UNTRIED = 'continue_final_message is set to "content" but this is not an accepted field'
 
 TEXTS = [
@@ -352,6 +355,8 @@ def test_every_prompt_is_that_of_transformers(peer: dict[str, Any]) -> None:
         rendered += "text" in theirs
         refused += "error" in theirs
         if theirs.get("error", "").startswith(REFUSED_UNTRIED):
+            continue
+        if "text" in ours and theirs.get("error") == NULL_CONTENT_DROPPED:
             continue
         if ours.keys() != theirs.keys() or ("text" in theirs and ours != theirs):
             different[name] = (ours, theirs)

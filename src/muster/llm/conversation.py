@@ -15,6 +15,8 @@ import msgspec
 from muster.errors import InvalidArgument
 
 __all__ = [
+    "USUAL_CALLS",
+    "CallForm",
     "ContentForm",
     "Conversation",
     "Message",
@@ -49,6 +51,22 @@ class ContentForm(enum.Enum):
     TEXT = "text"
     PARTS = "parts"
     EITHER = "either"
+
+
+class CallForm(msgspec.Struct, frozen=True):
+    """What a template wants of an assistant's message that calls functions.
+
+    Attributes:
+        text_arguments: The arguments as the text they came as. Else they become objects.
+        null_content: A content that is null, where there is no text: it shows calls only then.
+    """
+
+    text_arguments: bool = False
+    null_content: bool = False
+
+
+USUAL_CALLS = CallForm()
+"""What nearly all templates want."""
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True):
@@ -132,22 +150,23 @@ def _complete_tool(tool: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def normalize_messages(
-    messages: Sequence[Mapping[str, Any]], *, form: ContentForm
+    messages: Sequence[Mapping[str, Any]], *, form: ContentForm, calls: CallForm = USUAL_CALLS
 ) -> list[Message]:
     """The messages in the form the template expects: copies, without keys whose value is null.
 
     Args:
         messages: As the API received them.
         form: What the template wants. In lists, media are reduced to their kind.
+        calls: What it wants of messages that call functions.
 
     Raises:
         InvalidArgument: If a message is not an object with a ``role``, or its ``tool_calls`` are no
             list; the message says which.
     """
-    return [_normalize(message, position, form) for position, message in enumerate(messages)]
+    return [_normalize(message, position, form, calls) for position, message in enumerate(messages)]
 
 
-def _normalize(message: object, position: int, form: ContentForm) -> Message:
+def _normalize(message: object, position: int, form: ContentForm, call_form: CallForm) -> Message:
     if not isinstance(message, Mapping) or not isinstance(message.get("role"), str):
         raise InvalidArgument(f"messages[{position}] is not an object with a role")
     # as transformers does: templates handle a missing key, and print a null as "None"
@@ -160,7 +179,10 @@ def _normalize(message: object, position: int, form: ContentForm) -> Message:
     if calls := out.get("tool_calls"):
         if not isinstance(calls, list):
             raise InvalidArgument(f"messages[{position}].tool_calls is not a list")
-        out["tool_calls"] = [_parse_arguments(call) for call in calls]
+        if call_form.null_content and not content:
+            out["content"] = None
+        if not call_form.text_arguments:
+            out["tool_calls"] = [_parse_arguments(call) for call in calls]
     reasoning = next((out[key] for key in _REASONING_KEYS if key in out), None)
     if reasoning is not None:
         # templates read one name or the other for the same thing

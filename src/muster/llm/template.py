@@ -18,6 +18,7 @@ import jinja2
 from muster.clock import SYSTEM_CLOCK, Clock
 from muster.errors import CardError, InvalidArgument
 from muster.llm.conversation import (
+    CallForm,
     ContentForm,
     Conversation,
     Message,
@@ -45,6 +46,9 @@ _CONTINUE = "{muster:continue-here} "
 
 _PROBE = "muster-probe"
 
+_TELLS_TEXT = re.compile(r"\barguments['\"\]]*\s+is\s+(?:not\s+)?string\b")
+"""A template that asks whether a call's arguments are text."""
+
 _NOTATION = re.compile(rf"""['"]text\\?['"]: *\\?['"]{_PROBE}""")
 """A part printed as Python or JSON writes it, rather than its text."""
 
@@ -54,7 +58,9 @@ class ChatTemplate:
 
     With tools, the one named ``tool_use`` is used if there is one, else ``default``; others are never
     used, nor compiled. Whether a template wants message contents as texts, as lists of parts or as
-    either is found out by rendering a message each way.
+    either is found out by rendering a message each way. The arguments of calls stay the text they
+    came as where a template asks for that or cannot do without: what a model wrote is then in the
+    next prompt as it was.
 
     Args:
         sources: Template texts by name, not empty.
@@ -84,6 +90,10 @@ class ChatTemplate:
             if name in sources
         }
         self._forms = {name: self._form(template) for name, template in self._templates.items()}
+        self._calls = {
+            name: self._call_form(template, sources[name])
+            for name, template in self._templates.items()
+        }
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -108,7 +118,11 @@ class ChatTemplate:
         add_generation_prompt = conversation.wants_generation_prompt()
         tools = complete_tools(conversation.tools)
         name = self._choose(with_tools=tools is not None)
-        messages = normalize_messages(conversation.messages, form=self._forms[name])
+        messages = normalize_messages(
+            conversation.messages,
+            form=self._forms[name],
+            calls=self._calls[name],
+        )
         continued = _mark_end(messages) if conversation.continue_final_message else None
         documents = conversation.documents
         text = self._render(
@@ -166,19 +180,40 @@ class ChatTemplate:
         return "".join(pieces)
 
     def _form(self, template: jinja2.Template) -> ContentForm:
-        listed = self._try(template, [{"type": "text", "text": _PROBE}])
-        plain = self._try(template, _PROBE)
+        listed = self._try(template, {"content": [{"type": "text", "text": _PROBE}]})
+        plain = self._try(template, {"content": _PROBE})
         if _PROBE not in listed:
             return ContentForm.TEXT
         if _PROBE not in plain:
             return ContentForm.PARTS
         return ContentForm.TEXT if _NOTATION.search(listed) else ContentForm.EITHER
 
-    def _try(self, template: jinja2.Template, content: object) -> str:
-        """What the template makes of one message; empty if it refuses."""
+    def _call_form(self, template: jinja2.Template, source: str) -> CallForm:
+        """How messages must be for the template to show their calls."""
+        as_object, as_text = {"a": _PROBE}, f'{{"a": "{_PROBE}"}}'
+        tells = _TELLS_TEXT.search(source) is not None
+        for null in (False, True):
+            content = {"content": None} if null else {}
+            if self._shows_call(template, as_object, content):
+                return CallForm(text_arguments=tells, null_content=null)
+            if self._shows_call(template, as_text, content):
+                return CallForm(text_arguments=True, null_content=null)
+        return CallForm(text_arguments=tells)
+
+    def _shows_call(
+        self, template: jinja2.Template, arguments: object, content: dict[str, None]
+    ) -> bool:
+        function = {"name": "f", "arguments": arguments}
+        call = {"id": "call00001", "type": "function", "function": function}
+        question = {"role": "user", "content": "?"}
+        answer = {"role": "assistant", "tool_calls": [call], **content}
+        return _PROBE in self._try(template, question, answer)
+
+    def _try(self, template: jinja2.Template, *messages: dict[str, Any]) -> str:
+        """What the template makes of messages, of the user if they do not say; empty if it refuses."""
         variables = {
             **self._special_tokens,
-            "messages": [{"role": "user", "content": content}],
+            "messages": [{"role": "user", **message} for message in messages],
             "tools": None,
             "documents": None,
             "add_generation_prompt": False,
