@@ -5,6 +5,7 @@ from __future__ import annotations
 from muster.frontend.anthropic.errors import answers_in_this_shape, error_body
 from muster.frontend.anthropic.translate import Messages
 from muster.frontend.api_error import ApiError
+from muster.frontend.http.connection import Handler
 from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
@@ -55,10 +56,20 @@ def add_surfaces(
     tokens = TokenRoutes(table)
     routes.add("POST", "/v1/responses", responses.handle)
     routes.add("POST", "/v1/responses/input_tokens", tokens.count_response)
-    routes.add("POST", "/v1/messages", messages.handle)
-    routes.add("POST", "/v1/messages/count_tokens", tokens.count_message)
+    routes.add("POST", "/v1/messages", _with_request_id(messages.handle))
+    routes.add("POST", "/v1/messages/count_tokens", _with_request_id(tokens.count_message))
     routes.add("POST", "/tokenize", tokens.tokenize)
     routes.add("POST", "/detokenize", tokens.detokenize)
+
+
+def _with_request_id(handler: Handler) -> Handler:
+    """The handler, with the request's id in the header that Anthropic's clients read, too."""
+
+    async def handle(exchange: Exchange) -> None:
+        exchange.fields += f"request-id: {exchange.request_id}\r\n"
+        await handler(exchange)
+
+    return handle
 
 
 def error_for(exchange: Exchange, error: ApiError) -> bytes:
