@@ -56,7 +56,9 @@ def statuses(
     return run(test())
 
 
-@pytest.mark.parametrize(("key", "status"), [("", 401), (USER, 403), (ADMIN, 200)])
+@pytest.mark.parametrize(
+    ("key", "status"), [("", 401), (USER, 403), (ADMIN, 200)], ids=["none", "user", "admin"]
+)
 def test_with_keys_all_that_have_data_ask_for_an_admins(
     directory: Path, keys: Path, key: str, status: int
 ) -> None:
