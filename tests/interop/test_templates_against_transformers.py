@@ -335,7 +335,7 @@ def _as_sent(message: dict[str, Any]) -> dict[str, Any]:
             **call,
             "function": {
                 **call["function"],
-                "arguments": json.dumps(call["function"]["arguments"]),
+                "arguments": json.dumps(call["function"]["arguments"], ensure_ascii=False),
             },
         }
         for call in message["tool_calls"]
