@@ -193,7 +193,10 @@ def test_a_reader_that_stops_holds_its_engine_back_and_nobody_else(directory: Pa
             assert taken == held
             await released.wait()
             async with session.get(f"{base}/metrics") as response:
-                assert "muster_http_slow_readers_total 1.0" in await response.text()
+                told = await response.text()
+            assert "muster_http_slow_readers_total 1.0" in told
+            assert 'dynamo_frontend_model_cancellation_total{model="tiny"} 1.0' in told
+            assert "dynamo_frontend_model_rejection_total{" not in told
             writer.close()
             with contextlib.suppress(ConnectionError):
                 await writer.wait_closed()

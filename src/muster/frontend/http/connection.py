@@ -22,6 +22,7 @@ from typing import cast
 import httptools
 
 from muster.errors import TransportError
+from muster.errors.error_class import ErrorClass
 from muster.frontend.http.counts import HttpCounts
 from muster.frontend.http.exchange import Exchange
 from muster.log import facts
@@ -53,6 +54,7 @@ class SlowReaderError(TransportError):
     """The client left its response unread for too long; its connection has been cut."""
 
     code = "slow_reader"
+    error_class = ErrorClass.CANCELLED
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
