@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from tokenizers import Regex, decoders
 
 __all__ = [
     "BytePlan",
@@ -196,6 +195,8 @@ def _replace(pattern: Mapping[str, str], content: str) -> Rewrite:
     if not pattern.get("Regex"):
         raise _Unknown(f"decoder step Replace with the pattern {dict(pattern)}")
     # The library's regular expressions are not Python's, so it does the work itself.
+    from tokenizers import Regex, decoders
+
     step = decoders.Replace(Regex(pattern["Regex"]), content)
     return lambda token: str(step.decode([token]))
 

@@ -18,22 +18,11 @@ from typing import Any, assert_never
 import tokenizers
 
 from muster.errors import CardError, EngineError, InvalidArgument
-from muster.llm.decoder import (
-    BytePlan,
-    PiecePlan,
-    WholePlan,
-    plan_decoder,
-    token_to_bytes,
-)
-from muster.llm.detokenizer import (
-    ByteDetokenizer,
-    Detokenizer,
-    PieceDetokenizer,
-    TokenTable,
-    WholeDetokenizer,
-)
+from muster.llm.decoder import BytePlan, PiecePlan, WholePlan, plan_decoder
+from muster.llm.detokenizer import Detokenizer, WholeDetokenizer
 from muster.llm.prompt_encoder import AddedToken
 from muster.llm.sentencepiece_model import MARK
+from muster.llm.token_tables import DecodingTables, decoding_tables, plain_bytes
 from muster.llm.tokenizer_file import RawTokenizer, foreign_errors, read_tokenizer
 
 __all__ = ["Tokenizer"]
@@ -43,47 +32,6 @@ logger = logging.getLogger(__name__)
 _MAX_TOKEN_ID = (1 << 32) - 1
 
 _SPACES = (" ", MARK)
-
-
-class _ByteTables:
-    """The table for ``ByteDetokenizer``."""
-
-    def __init__(self, find_text: Callable[[int], str | None], hidden: frozenset[str]) -> None:
-        def find(token_id: int) -> str | bytes | None:
-            token = find_text(token_id)
-            if token is None or token in hidden:
-                return None
-            return _text_or_bytes(token)
-
-        self._table: TokenTable[str | bytes] = TokenTable(find, "")
-
-    def new_detokenizer(self) -> Detokenizer:
-        return ByteDetokenizer(self._table)
-
-
-class _PieceTables:
-    """The table for ``PieceDetokenizer``."""
-
-    def __init__(
-        self, find_text: Callable[[int], str | None], hidden: frozenset[str], plan: PiecePlan
-    ) -> None:
-        def find(token_id: int) -> str | int | None:
-            token = find_text(token_id)
-            if token is None or token in hidden:
-                return None
-            return _text_or_byte(plan, plan.rest(token))
-
-        self._plan = plan
-        self._find_text = find_text
-        self._pieces: TokenTable[str | int | None] = TokenTable(find, None)
-
-    def _first(self, token_id: int) -> str | int:
-        return _text_or_byte(self._plan, self._plan.first(self._find_text(token_id) or ""))
-
-    def new_detokenizer(self) -> Detokenizer:
-        plan = self._plan
-        first = None if plan.first is plan.rest else self._first
-        return PieceDetokenizer(self._pieces, first, plan.strip, plan.strip_count)
 
 
 class _Whole:
@@ -194,11 +142,8 @@ class Tokenizer:
         if token is None:
             return b""
         match self._plan:
-            case BytePlan():
-                return token_to_bytes(token)
-            case PiecePlan() as plan:
-                piece = _text_or_byte(plan, plan.rest(token))
-                return piece.encode() if isinstance(piece, str) else bytes([piece])
+            case BytePlan() | PiecePlan() as plan:
+                return plain_bytes(plan, token)
             case WholePlan():
                 return self.decode([token_id], skip_special_tokens=False).encode()
             case unreachable:
@@ -249,34 +194,17 @@ class Tokenizer:
         """A decoding state for one stream."""
         return self._tables[skip_special_tokens].new_detokenizer()
 
-    def _make_tables(self, *, skip_special_tokens: bool) -> _ByteTables | _PieceTables | _Whole:
+    def _make_tables(self, *, skip_special_tokens: bool) -> DecodingTables:
         hidden = self._special_tokens if skip_special_tokens else frozenset[str]()
         match self._plan:
-            case BytePlan():
-                return _ByteTables(self.find_text, hidden)
-            case PiecePlan() as plan:
-                return _PieceTables(self.find_text, hidden, plan)
+            case BytePlan() | PiecePlan() as plan:
+                return decoding_tables(plan, self.find_text, hidden)
             case WholePlan():
                 return _Whole(
                     functools.partial(self.decode, skip_special_tokens=skip_special_tokens)
                 )
             case unreachable:
                 assert_never(unreachable)
-
-
-def _text_or_bytes(token: str) -> str | bytes:
-    data = token_to_bytes(token)
-    try:
-        text = data.decode()
-    except UnicodeDecodeError:
-        return data
-    # most tokens without a leading space are spelled as they read: share the string
-    return token if text == token else text
-
-
-def _text_or_byte(plan: PiecePlan, piece: str) -> str | int:
-    byte = plan.byte_of(piece)
-    return piece if byte is None else byte
 
 
 def _count_ids(hf: tokenizers.Tokenizer) -> int:

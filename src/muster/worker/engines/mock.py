@@ -20,11 +20,11 @@ from muster.errors import InvalidArgument
 from muster.llm.detokenizer import Detokenizer
 from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
-from muster.llm.tokenizer import Tokenizer
 from muster.wire.context import Context
 from muster.worker.engines.request import Item, choice_count, read_request
 from muster.worker.engines.timing import Pacer, Timing
-from muster.worker.engines.vocabulary import Vocabulary, choose_words
+from muster.worker.engines.vocabulary import Vocabulary
+from muster.worker.engines.words import read_words
 
 __all__ = ["MockEngine", "MockSettings"]
 
@@ -55,7 +55,7 @@ class MockSettings(msgspec.Struct, frozen=True, kw_only=True):
 class MockEngine:
     """Answers requests with pseudo-random words.
 
-    Making one loads the tokenizer and picks the words: do it in a thread. From then on it belongs
+    Making one reads the tokenizer and picks the words: do it in a thread. From then on it belongs
     to one event loop.
 
     Args:
@@ -64,15 +64,13 @@ class MockEngine:
         settings: What to simulate.
 
     Raises:
-        CardError: If the tokenizer cannot be loaded or has no printable token.
+        CardError: If the tokenizer cannot be read or has no printable token.
     """
 
     def __init__(self, tokenizer_path: Path | None, settings: MockSettings | None = None) -> None:
         self._settings = settings or MockSettings()
-        self._tokenizer = Tokenizer.load(tokenizer_path) if tokenizer_path else None
-        self._vocabulary = Vocabulary(
-            choose_words(self._tokenizer) if self._tokenizer else _WORDS_WITHOUT_TOKENIZER
-        )
+        self._words = read_words(tokenizer_path) if tokenizer_path else None
+        self._vocabulary = Vocabulary(self._words.ids if self._words else _WORDS_WITHOUT_TOKENIZER)
         self._active_tokens = 0
 
     @property
@@ -159,7 +157,7 @@ class MockEngine:
         return _checked_items(tokens, StopChecker(rules, self._new_detokenizer()), index)
 
     def _new_detokenizer(self) -> Detokenizer:
-        return self._tokenizer.new_detokenizer() if self._tokenizer else _NoText()
+        return self._words.new_detokenizer() if self._words else _NoText()
 
 
 class _NoText:

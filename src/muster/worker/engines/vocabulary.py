@@ -1,7 +1,6 @@
 """The tokens a simulated engine speaks with: printable words of the model's own vocabulary.
 
-Pure but for its input's size: choosing from a large vocabulary takes a few tenths of a second, so
-do it once, in a thread. The same tokenizer always gives the same words in the same order.
+Pure. The same vocabulary always gives the same words in the same order.
 """
 
 from __future__ import annotations
@@ -14,12 +13,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import chain, cycle, islice
 
 from muster.errors import CardError, InvalidArgument
-from muster.llm.tokenizer import Tokenizer
 
-__all__ = ["Vocabulary", "choose_words"]
+__all__ = ["ENOUGH_WORDS", "Vocabulary", "choose_words"]
 
 _TABLE_LENGTH = 1 << 16
-_ENOUGH = 32
+ENOUGH_WORDS = 32
 _U64 = (1 << 64) - 1
 _KEPT_TABLES = 4
 _STRIDE = 40503  # odd, so that every choice of a request begins elsewhere in the table
@@ -39,24 +37,21 @@ _TASTES: tuple[Callable[[bytes], object], ...] = (_WORD.fullmatch, _PRINTABLE.fu
 """What counts as a word, best first."""
 
 
-def choose_words(tokenizer: Tokenizer) -> list[int]:
+def choose_words(texts: Sequence[tuple[int, bytes]]) -> list[int]:
     """Ids of tokens that read well: words after a space, else printable ASCII, else any text.
 
-    A lower taste is used only where the better one finds fewer than 32. Special tokens never are.
+    A lower taste is used only where the better one finds fewer than ``ENOUGH_WORDS``.
+
+    Args:
+        texts: Ids and what they stand for, without special tokens.
 
     Raises:
         CardError: If no token has a text.
     """
-    special = tokenizer.special_ids
-    texts = [
-        (token_id, tokenizer.token_bytes(token_id))
-        for token_id in range(tokenizer.vocab_size)
-        if token_id not in special
-    ]
     found: list[int] = []
     for taste in _TASTES:
         found = [token_id for token_id, data in texts if taste(data)]
-        if len(found) >= _ENOUGH:
+        if len(found) >= ENOUGH_WORDS:
             break
     if not found:
         raise CardError("no token of this vocabulary has a printable text")

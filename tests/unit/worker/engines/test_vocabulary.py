@@ -5,15 +5,16 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from tokenizers import Regex, decoders, models, pre_tokenizers
 from tokenizers import Tokenizer as HfTokenizer
-from tokenizers import decoders, models, pre_tokenizers
 
 from muster.errors import CardError, InvalidArgument
 from muster.llm.tokenizer import Tokenizer
-from muster.worker.engines.vocabulary import Vocabulary, choose_words
+from muster.worker.engines.vocabulary import Vocabulary
+from muster.worker.engines.words import read_words
 
 
-def _word_level(path: Path, words: list[str], special: list[str] = []) -> Tokenizer:  # noqa: B006
+def _word_level(path: Path, words: list[str], special: list[str] = []) -> Path:  # noqa: B006
     hf = HfTokenizer(
         models.WordLevel({word: n for n, word in enumerate(words)}, unk_token=words[0])
     )
@@ -21,12 +22,12 @@ def _word_level(path: Path, words: list[str], special: list[str] = []) -> Tokeni
     hf.decoder = decoders.ByteLevel()
     hf.add_special_tokens(special)
     hf.save(str(path / "tokenizer.json"))
-    return Tokenizer.load(path / "tokenizer.json")
+    return path / "tokenizer.json"
 
 
 def test_words_are_words_after_a_space_and_never_special(tokenizer_path: Path) -> None:
     tokenizer = Tokenizer.load(tokenizer_path)
-    words = choose_words(tokenizer)
+    words = read_words(tokenizer_path).ids
     assert len(words) >= 32
     assert not tokenizer.special_ids & set(words)
     assert all(re.fullmatch(rb" [A-Za-z]{2,12}", tokenizer.token_bytes(word)) for word in words)
@@ -34,19 +35,57 @@ def test_words_are_words_after_a_space_and_never_special(tokenizer_path: Path) -
 
 def test_a_poor_vocabulary_gives_printable_ascii(tmp_path: Path) -> None:
     letters = [chr(code) for code in range(0x21, 0x7F)]
-    tokenizer = _word_level(tmp_path, [*letters, "Ġof", "é", "<s>"], ["<s>"])
-    assert choose_words(tokenizer) == [*range(len(letters) + 1)]
+    path = _word_level(tmp_path, [*letters, "Ġof", "é", "<s>"], ["<s>"])
+    assert read_words(path).ids == [*range(len(letters) + 1)]
 
 
 def test_a_vocabulary_without_ascii_gives_what_text_it_has(tmp_path: Path) -> None:
     spelled = pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str("模")[0][0]
-    tokenizer = _word_level(tmp_path, ["<s>", spelled, spelled[:1], "Ċ"], ["<s>"])
-    assert choose_words(tokenizer) == [1]
+    path = _word_level(tmp_path, ["<s>", spelled, spelled[:1], "Ċ"], ["<s>"])
+    assert read_words(path).ids == [1]
 
 
 def test_a_vocabulary_without_any_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CardError, match="printable"):
-        choose_words(_word_level(tmp_path, ["<s>"], ["<s>"]))
+        read_words(_word_level(tmp_path, ["<s>"], ["<s>"]))
+
+
+def test_words_far_down_a_vocabulary_are_found_where_the_beginning_has_none(
+    tmp_path: Path,
+) -> None:
+    words = ["<s>", *(f"Ċ{n}" for n in range(1, 20_000)), *(f"Ġ{'a' * n}" for n in range(2, 13))]
+    assert read_words(_word_level(tmp_path, words, ["<s>"])).ids == [*range(20_000, 20_011)]
+
+
+@pytest.mark.parametrize("name", ["bytes", "pieces", "unigram", "regular expression", "whole"])
+def test_words_read_as_the_tokenizer_reads_them(tmp_path: Path, name: str) -> None:
+    words = ["<unk>", *(f"▁{word}" for word in ("the", "quick", "brown")), "fox", "Ġjumps"]
+    model: models.Model = models.WordLevel({w: n for n, w in enumerate(words)}, "<unk>")
+    if name == "unigram":
+        model = models.Unigram([(word, 0.0) for word in words], 0, byte_fallback=False)
+    hf = HfTokenizer(model)
+    hf.decoder = {
+        "bytes": decoders.ByteLevel(),
+        "pieces": decoders.Metaspace(),
+        "unigram": decoders.Metaspace(),
+        "regular expression": decoders.Replace(Regex("▁+"), " "),
+        "whole": decoders.CTC(),
+    }[name]
+    hf.add_special_tokens(["<unk>"])
+    hf.save(str(tmp_path / "tokenizer.json"))
+    found = read_words(tmp_path / "tokenizer.json")
+    tokenizer = Tokenizer.load(tmp_path / "tokenizer.json")
+    assert found.ids
+    assert not tokenizer.special_ids & set(found.ids)
+    ours, theirs = found.new_detokenizer(), tokenizer.new_detokenizer()
+    assert ours.push(found.ids) + ours.flush() == theirs.push(found.ids) + theirs.flush()
+
+
+@pytest.mark.parametrize("text", [b"", b"{}", b"[1]", b'{"model":{"vocab":3}}'])
+def test_what_is_no_tokenizer_is_refused_with_its_name(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "tokenizer.json").write_bytes(text)
+    with pytest.raises(CardError, match=r"tokenizer\.json"):
+        read_words(tmp_path / "tokenizer.json")
 
 
 def test_draws_repeat_for_the_same_prompt_and_differ_otherwise() -> None:
