@@ -322,6 +322,7 @@ class Fleet:
                 mdc_sum=build.mdcsum,
                 tool_call_parser=card.runtime_config.tool_call_parser,
                 reasoning_parser=card.runtime_config.reasoning_parser,
+                tools_when_none=not card.runtime_config.exclude_tools_when_tool_choice_none,
                 lora=card.lora is not None,
                 endpoint=str(build.group.endpoint_id),
                 sampling=preprocessor.generation.sampling if self._sampling_defaults else None,

@@ -69,6 +69,7 @@ class ServedModel:
         mdc_sum: Digest of its card, sent along with requests.
         tool_call_parser: How it writes tool calls, by its card.
         reasoning_parser: How it marks reasoning, by its card.
+        tools_when_none: Whether the template is shown tools that ``tool_choice`` forbids to call.
         lora: Whether it is a LoRA adapter.
         sampling: Values of requests that name none; ``None`` leaves them to the engine.
         limits: What its workers can hold, and how often its requests may move.
@@ -90,6 +91,7 @@ class ServedModel:
     mdc_sum: str | None = None
     tool_call_parser: str | None = None
     reasoning_parser: str | None = None
+    tools_when_none: bool = False
     lora: bool = False
     endpoint: str = ""
     sampling: SamplingDefaults | None = None

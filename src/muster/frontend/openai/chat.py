@@ -70,9 +70,10 @@ class ChatApi:
         """
         if request.nvext is not None and request.nvext.use_raw_prompt:
             return _text_of(request.messages[0])
+        hidden = request.tool_choice == "none" and not model.tools_when_none
         conversation = Conversation(
             messages=request.messages,
-            tools=None if request.tool_choice == "none" else request.tools,
+            tools=None if hidden else request.tools,
             documents=request.documents,
             add_generation_prompt=request.add_generation_prompt,
             continue_final_message=bool(request.continue_final_message),

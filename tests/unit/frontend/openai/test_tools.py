@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from muster.frontend.openai.chat import ChatApi
 from muster.frontend.openai.frames import ChatFrames, delta_fields
 from muster.frontend.openai.requests import ChatRequest
 from muster.frontend.openai.tools import forced_call_grammar, reply_format
+from muster.llm.preprocessor import ModelFiles, Preprocessor
 from muster.llm.tool_calls.events import (
     CallAborted,
     CallArguments,
@@ -21,6 +24,7 @@ from muster.llm.tool_calls.events import (
     Reasoning,
 )
 from muster.testing.scripted import ScriptedModel
+from muster.testing.tiny_model import write_tiny_model
 
 POINT = {"type": "object", "properties": {"x": {"type": "integer"}}}
 PATH = {
@@ -86,6 +90,22 @@ def test_replies_are_read_only_where_there_is_something_to_find(
         model.served, tool_call_parser=parsers[0], reasoning_parser=parsers[1]
     )
     assert reply_format(asking(**fields), served).plain is plain
+
+
+@pytest.mark.parametrize("shown", [False, True])
+def test_the_card_says_whether_tools_nobody_may_call_are_shown(
+    model: ScriptedModel, tmp_path: Path, shown: bool
+) -> None:
+    template = tmp_path / "template.jinja"
+    template.write_text("{{ tools | length if tools else 'none' }}")
+    files = ModelFiles.of_directory(write_tiny_model(tmp_path), custom_template=template)
+    served = dataclasses.replace(
+        model.served,
+        preprocessor=Preprocessor.load(files, context_length=2048),
+        tools_when_none=shown,
+    )
+    request = asking(tools=TOOLS, tool_choice="none")
+    assert ChatApi().prompt_text(request, served) == (str(len(TOOLS)) if shown else "none")
 
 
 def test_deltas_have_the_shape_clients_expect() -> None:
