@@ -327,14 +327,3 @@ def test_the_limits_of_a_key_hold_for_all_processes_together(site: Site, tmp_pat
     assert statuses.count(429) >= 15  # a few come back while the test runs
     assert statuses[:20].count(429) == 0
     assert api.process.stop() == 0
-
-
-def test_one_cache_gets_each_file_once(site: Site, model: Path, tmp_path: Path) -> None:
-    site.worker(model, "tiny", *FAST, DYN_LOG="info")
-    cache = tmp_path / "cache"
-    api = started(site, "--cache-dir", str(cache))
-    samples = metrics(api)
-    files = len(list(model.iterdir()))
-    fetched = samples['muster_files_total{outcome="verified"}']
-    assert 0 < fetched <= files
-    assert total(samples, "muster_files_total") >= fetched * COUNT
