@@ -126,15 +126,37 @@ class CoreSuite:
 
     def test_options_an_engine_may_use_are_taken(self, deployment: Deployment) -> None:
         schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+        wanted = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
         with deployment.openai() as client:
             for options in (
                 {"temperature": 0.5, "top_p": 0.5, "presence_penalty": 1, "frequency_penalty": -1},
                 {"user": "me", "logit_bias": {"5": 1}, "parallel_tool_calls": False},
                 {"tools": [{"type": "function", "function": {"name": "f", "parameters": schema}}]},
+                {"response_format": {"type": "text"}},
+                {"response_format": {"type": "json_object"}},
+                {"response_format": wanted},
+                {"extra_body": {"guided_choice": ["yes", "no"]}},
+                {"extra_body": {"nvext": {"greed_sampling": True}}},
                 {"extra_body": {"min_tokens": 1, "ignore_eos": True, "top_k": 5, "min_p": 0.1}},
             ):
                 reply = client.chat.completions.create(**chat_of(deployment, **options))
                 assert reply.choices[0].finish_reason == "length", options
+
+    def test_each_of_n_choices_is_whole(self, deployment: Deployment) -> None:
+        with deployment.openai() as client:
+            request = chat_of(deployment, n=2, temperature=1)
+            reply = client.chat.completions.create(**request)
+            assert [choice.index for choice in reply.choices] == [0, 1]
+            assert [choice.finish_reason for choice in reply.choices] == ["length"] * 2
+            assert reply.usage is not None
+            assert reply.usage.completion_tokens == 16
+            ended = [
+                choice.index
+                for chunk in streamed(client, **request)
+                for choice in chunk.choices
+                if choice.finish_reason
+            ]
+            assert sorted(ended) == [0, 1]
 
     def test_messages_may_have_parts_and_other_roles(self, deployment: Deployment) -> None:
         messages = [

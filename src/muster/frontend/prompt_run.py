@@ -69,7 +69,7 @@ class PromptRun:
         return None if self._stream is None else self._stream.journey
 
     async def start(self, model: ServedModel, context: Context) -> None:
-        """Send the request; the runs of one request may share its context.
+        """Send the request; runs that go on at a time need contexts of their own.
 
         Raises:
             MusterError: If it cannot be sent.

@@ -81,7 +81,8 @@ async def _each(
     """Send every prompt and read what comes back. The first to fail ends the others.
 
     A prompt that has to wait for its turn at an engine does not keep those before it waiting. Once
-    all have been taken, ``sent`` is called.
+    all have been taken, ``sent`` is called. Several prompts have ids of their own, as workers may
+    refuse two requests of one id at a time: the request's with ``-0``, ``-1`` and so on, as Dynamo's.
     """
     runs, context = job.runs, job.scope.context
     if len(runs) == 1:
@@ -94,9 +95,9 @@ async def _each(
         return
     waiting = len(runs)
 
-    async def run_one(run: PromptRun) -> None:
+    async def run_one(number: int, run: PromptRun) -> None:
         nonlocal waiting
-        await run.start(job.model, context)
+        await run.start(job.model, context.detached(f"{context.id()}-{number}"))
         waiting -= 1
         if not waiting:
             sent()
@@ -105,7 +106,7 @@ async def _each(
     meter.sent(job.prompt_tokens)
     if job.additions is not None:
         job.additions.sent()
-    await _together([run_one(run) for run in runs])
+    await _together([run_one(number, run) for number, run in enumerate(runs)])
 
 
 async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
