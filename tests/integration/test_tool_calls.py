@@ -322,6 +322,31 @@ def test_reasoning_is_apart_from_content_and_calls(directory: Path, size: int) -
     run(test())
 
 
+def test_reasoning_can_have_the_other_field(directory: Path) -> None:
+    async def test() -> None:
+        model = saying(directory, "<think>abc</think>def", reasoning="qwen3", size=1000)
+        async with (
+            running_frontend(model, reasoning_field="reasoning") as frontend,
+            AsyncOpenAI(
+                base_url=f"http://127.0.0.1:{frontend.port}/v1", api_key="none", timeout=20
+            ) as client,
+        ):
+            whole = await client.chat.completions.create(**CHAT)
+            deltas = [
+                chunk.choices[0].delta.model_extra or {}
+                async for chunk in await client.chat.completions.create(**CHAT, stream=True)
+            ]
+            messages = await client.responses.create(model="tiny", input="Weather?")
+        message: Any = whole.choices[0].message
+        assert (message.reasoning, message.content) == ("abc", "def")
+        assert not hasattr(message, "reasoning_content")
+        assert "".join(delta.get("reasoning", "") for delta in deltas) == "abc"
+        assert not any("reasoning_content" in delta for delta in deltas)
+        assert [item.type for item in messages.output] == ["reasoning", "message"]
+
+    run(test())
+
+
 def test_reasoning_that_is_not_ended_leaves_no_content(directory: Path) -> None:
     async def test() -> None:
         async with serving(saying(directory, "<think>abc", reasoning="basic")) as client:

@@ -34,6 +34,8 @@ _SESSIONS = (
      "How long a session is remembered with its instance.  [default: its name decides]"),
     ("--router-session-affinity-mode", "http__session_affinity_mode", str,
      "hard refuses what its instance cannot take, soft sends it elsewhere.  [default: hard]"),
+    ("--reasoning-field-name", "http__reasoning_field", str,
+     "Field that has the reasoning: reasoning_content or reasoning.  [default: reasoning_content]"),
 )  # fmt: skip
 
 

@@ -161,6 +161,13 @@ class HttpSettings:
         env="DYN_ENABLE_FORCE_INCLUDE_USAGE",
         help="End every stream with its usage, asked for or not.",
     )
+    reasoning_field: str = setting(
+        "reasoning_content",
+        env="DYN_REASONING_FIELD_NAME",
+        help="Field of chat messages and deltas that has the reasoning: reasoning_content or "
+        "reasoning.",
+        check=one_of("reasoning_content", "reasoning"),
+    )
     embedding_special_tokens: bool = setting(
         True,
         env="DYN_EMBEDDING_TOKENIZATION_ADD_SPECIAL_TOKENS",

@@ -15,7 +15,13 @@ from muster.frontend.openai.job import Job
 from muster.frontend.openai.limits import check_chat
 from muster.frontend.openai.prepare import Scoring
 from muster.frontend.openai.reading import Reading
-from muster.frontend.openai.reply import ChatChoice, ChatLogprobs, ChatMessage, ChatReply
+from muster.frontend.openai.reply import (
+    ChatChoice,
+    ChatLogprobs,
+    ChatMessage,
+    ChatReply,
+    ReasoningField,
+)
 from muster.frontend.openai.requests import ChatRequest, Message
 from muster.frontend.openai.scores import as_token_ids, chat_logprobs
 from muster.frontend.openai.thinking import is_thinking_off, template_kwargs
@@ -38,11 +44,18 @@ def _new_call_id() -> str:
 
 
 class ChatApi:
-    """See ``Api``."""
+    """See ``Api``.
+
+    Args:
+        reasoning_field: Name of the field that has reasoning.
+    """
 
     endpoint = "chat_completions"
     id_prefix = "chatcmpl-"
     decoder = msgspec.json.Decoder(ChatRequest)
+
+    def __init__(self, reasoning_field: ReasoningField = "reasoning_content") -> None:
+        self._reasoning_field = reasoning_field
 
     def check(self, request: ChatRequest) -> None:
         """Check the values of a request."""
@@ -138,7 +151,9 @@ class ChatApi:
 
     def frames(self, job: Job) -> ChatFrames:
         """The builder of the stream's events."""
-        return ChatFrames(job.reply_id, job.model.name, job.created)
+        return ChatFrames(
+            job.reply_id, job.model.name, job.created, reasoning_field=self._reasoning_field
+        )
 
     def logprobs(self, job: Job, choice: Choice) -> ChatLogprobs | None:
         """The choice's new scores."""
@@ -158,7 +173,7 @@ class ChatApi:
                 choice.index,
                 ChatMessage(content=choice.take_text())
                 if reading is None
-                else reading.message(choice),
+                else reading.message(choice, self._reasoning_field),
                 (choice.finish_reason if reading is None else reading.finish_reason(choice))
                 or "stop",
                 self.logprobs(job, choice),

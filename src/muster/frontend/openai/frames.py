@@ -11,7 +11,7 @@ from typing import Protocol
 
 import msgspec
 
-from muster.frontend.openai.reply import ChatLogprobs, CompletionLogprobs, Usage
+from muster.frontend.openai.reply import ChatLogprobs, CompletionLogprobs, ReasoningField, Usage
 from muster.llm.tool_calls.events import (
     CallAborted,
     CallArguments,
@@ -70,11 +70,20 @@ class ChatFrames:
         reply_id: Id of the reply.
         model: Model name in the reply.
         created: Seconds since the epoch.
+        reasoning_field: Name of the field that has reasoning.
     """
 
-    __slots__ = ("_head", "_prefixes")
+    __slots__ = ("_head", "_prefixes", "_reasoning_field")
 
-    def __init__(self, reply_id: str, model: str, created: int) -> None:
+    def __init__(
+        self,
+        reply_id: str,
+        model: str,
+        created: int,
+        *,
+        reasoning_field: ReasoningField = "reasoning_content",
+    ) -> None:
+        self._reasoning_field = reasoning_field
         self._head = (
             b'data: {"id":%b,"object":"chat.completion.chunk","created":%d,"model":%b,"choices":['
             % (_encode(reply_id), created, _encode(model))
@@ -120,7 +129,9 @@ class ChatFrames:
     ) -> bytes:
         """A chunk a delta. Scores go with the first, the reason with one that has nothing else."""
         chunks = []
-        for fields in delta_fields(events) or ([b""] if logprobs is not None else []):
+        for fields in delta_fields(events, self._reasoning_field) or (
+            [b""] if logprobs is not None else []
+        ):
             chunks.append(
                 self._delta(index, fields, finish_reason=None, logprobs=logprobs, usage=usage)
             )
@@ -162,7 +173,9 @@ class ChatFrames:
         return b'%b],"usage":%b}\n\n' % (self._head, _encode(usage))
 
 
-def delta_fields(events: Sequence[Event]) -> list[bytes]:
+def delta_fields(
+    events: Sequence[Event], reasoning_field: ReasoningField = "reasoning_content"
+) -> list[bytes]:
     """The deltas for what was read: each the members of a JSON object, without its braces.
 
     A call's first delta has its id and name, and the arguments that came with them.
@@ -182,7 +195,7 @@ def delta_fields(events: Sequence[Event]) -> list[bytes]:
             case CallArguments(_, text) if started is not None:
                 deltas.append(_call_delta(started, text))
             case Reasoning(text):
-                deltas.append(b'"reasoning_content":' + _encode(text))
+                deltas.append(b'"%b":%b' % (reasoning_field.encode(), _encode(text)))
             case Content(text) | CallAborted(_, text):
                 if started is not None:
                     deltas.append(_call_delta(started, ""))

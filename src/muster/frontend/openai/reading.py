@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from msgspec import UNSET
 
 from muster.frontend.choice import Choice
-from muster.frontend.openai.reply import ChatMessage, FunctionCall, ToolCall
+from muster.frontend.openai.reply import ChatMessage, FunctionCall, ReasoningField, ToolCall
 from muster.llm.tool_calls.events import (
     CallAborted,
     CallArguments,
@@ -109,12 +109,14 @@ class Reading:
             return None
         return sum(answer.reasoning_tokens for answer in self._answers.values())
 
-    def message(self, choice: Choice) -> ChatMessage:
-        """A choice's message; needs ``keep``."""
-        return _message(merged(self._answer(choice.index).events))
+    def message(
+        self, choice: Choice, reasoning_field: ReasoningField = "reasoning_content"
+    ) -> ChatMessage:
+        """A choice's message, its reasoning in that field; needs ``keep``."""
+        return _message(merged(self._answer(choice.index).events), reasoning_field)
 
 
-def _message(events: Sequence[Event]) -> ChatMessage:
+def _message(events: Sequence[Event], reasoning_field: ReasoningField) -> ChatMessage:
     content: list[str] = []
     reasoning: list[str] = []
     names: dict[int, CallStarted] = {}
@@ -140,8 +142,10 @@ def _message(events: Sequence[Event]) -> ChatMessage:
         for index, call in names.items()
     ]
     text = "".join(content)
+    thoughts = "".join(reasoning) if reasoning else UNSET
     return ChatMessage(
         content=text or (None if calls or reasoning else ""),
-        reasoning_content="".join(reasoning) if reasoning else UNSET,
+        reasoning_content=thoughts if reasoning_field == "reasoning_content" else UNSET,
+        reasoning=thoughts if reasoning_field == "reasoning" else UNSET,
         tool_calls=calls or UNSET,
     )

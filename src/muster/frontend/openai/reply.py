@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import msgspec
 from msgspec import UNSET, UnsetType
 
@@ -16,6 +18,7 @@ __all__ = [
     "CompletionTokensDetails",
     "FunctionCall",
     "PromptTokensDetails",
+    "ReasoningField",
     "TokenLogprob",
     "ToolCall",
     "TopTokenLogprob",
@@ -85,6 +88,10 @@ class ToolCall(msgspec.Struct, frozen=True, kw_only=True):
     function: FunctionCall
 
 
+ReasoningField = Literal["reasoning_content", "reasoning"]
+"""Where a message has its reasoning: the first is DeepSeek's name, the second vLLM's newer one."""
+
+
 class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     """The assistant's message. What it does not have is left out, apart from the first three."""
 
@@ -92,6 +99,7 @@ class ChatMessage(msgspec.Struct, frozen=True, kw_only=True):
     content: str | None
     refusal: str | None = None
     reasoning_content: str | UnsetType = UNSET
+    reasoning: str | UnsetType = UNSET
     tool_calls: list[ToolCall] | UnsetType = UNSET
 
 

@@ -7,6 +7,7 @@ from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
 from muster.frontend.openai.completions import CompletionApi
 from muster.frontend.openai.parameters import IgnoredParameters, Parameters
+from muster.frontend.openai.reply import ReasoningField
 from muster.frontend.openai.requests import ChatRequest, CompletionRequest
 from muster.frontend.openai.route import GenerationRoute
 from muster.frontend.openai.stream_rules import StreamRules
@@ -23,6 +24,7 @@ def openai_routes(
     strict_parameters: bool,
     streams: StreamRules | None = None,
     nvext: bool = True,
+    reasoning_field: ReasoningField = "reasoning_content",
 ) -> tuple[GenerationRoute[ChatRequest], GenerationRoute[CompletionRequest]]:
     """The routes of chats and of completions.
 
@@ -34,13 +36,14 @@ def openai_routes(
         strict_parameters: Refuse fields that nobody knows.
         streams: How streams are sent.
         nvext: See ``GenerationRoute``.
+        reasoning_field: See ``ChatApi``.
     """
 
     def known(request: type[ChatRequest | CompletionRequest], endpoint: str) -> Parameters:
         names = request.__struct_fields__
         return Parameters(names, endpoint, strict=strict_parameters, ignored=ignored)
 
-    chat, completion = ChatApi(), CompletionApi()
+    chat, completion = ChatApi(reasoning_field), CompletionApi()
     return (
         GenerationRoute(
             chat, table, metrics, begin_traces=begin_traces,

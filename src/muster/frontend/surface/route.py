@@ -54,6 +54,7 @@ class SurfaceApi(ChatApi):
     """
 
     def __init__(self, endpoint: str) -> None:
+        super().__init__()
         self.endpoint = endpoint
 
     def frames(self, job: Job) -> ChatFrames:
