@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from typing import cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
@@ -31,6 +32,7 @@ from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.models import ModelRoutes
 from muster.frontend.openai.parameters import IgnoredParameters, Parameters
+from muster.frontend.openai.reply import ReasoningField
 from muster.frontend.openai.routes import openai_routes
 from muster.frontend.openai.stream_rules import StreamRules
 from muster.frontend.openapi.about import AboutRoutes
@@ -151,6 +153,8 @@ class Frontend:
             begin_traces=begin_traces,
             strict_parameters=strict,
             streams=streams,
+            nvext=not self._settings.disable_nvext,
+            reasoning_field=cast("ReasoningField", self._settings.reasoning_field),
         )
         routes.add("POST", "/v1/chat/completions", chat.handle)
         routes.add("POST", "/v1/completions", completions.handle)
