@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PEER ?= .peer
 MODEL ?=
+BENCH ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check fix interop bench docs clean
@@ -40,8 +41,8 @@ interop: $(READY) ## The same wire, with a real ai-dynamo on the other end (inst
 	@PEER=$(PEER) $(BIN)/python -m tests.interop.install
 	@PEER=$(PEER) $(BIN)/pytest -q tests/interop
 
-bench: $(READY) ## Short form of every benchmark, beside the peer
-	@PEER=$(PEER) $(BIN)/python benchmarks/run.py
+bench: $(READY) ## Short form of every benchmark, beside the peer; BENCH=--full for all rounds
+	@PEER=$(PEER) $(BIN)/python benchmarks/run.py $(BENCH)
 
 docs: $(READY) ## Write docs/reference from the code
 	@$(BIN)/python -m muster.cli.reference docs/reference

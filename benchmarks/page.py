@@ -36,13 +36,41 @@ TITLES = {
     "idle_cpu": "CPU time of a fleet that nobody asks",
     "discovery": "Registries by themselves",
 }
+LABELS = {
+    "reused_p50_ms": "first token, reused connection, p50 ms",
+    "request_us": "frontend CPU, us a request",
+    "token_us": "frontend CPU, us a streamed token",
+    "paced_token_us": "frontend CPU, us a paced token, own mock",
+    "paced_same_mock_token_us": "frontend CPU, us a paced token, same mock",
+    "requests_per_s": "request plane, requests/s",
+    "items_per_s": "request plane, items/s",
+    "turn_items_per_s": "request plane, items/s, a turn each",
+    "latency_1_median_us": "request plane, us at 1 in flight",
+    "small_c16_requests_s": "metadata route, 400 B file, requests/s",
+    "tokenizer_c1_mb_s": "metadata route, 4.4 MB, 1 client, MB/s",
+    "tokenizer_c8_mb_s": "metadata route, 4.4 MB, 8 clients, MB/s",
+    "few_cold_files_ms": "card to verified cache, cold, ms",
+    "few_warm_files_ms": "card to verified cache, warm, ms",
+    "eight_listed_ms": "8 frontends on a host, all listed, ms",
+    "eight_fetched_mb": "8 frontends on a host, MB fetched",
+    "listed_s": "start of both to model listed, s",
+    "loaded_frontend_rss_mb": "frontend after load, RSS MB",
+    "loaded_frontend_pss_mb": "frontend after load, PSS MB",
+    "loaded_worker_rss_mb": "worker after load, RSS MB",
+    "loaded_worker_pss_mb": "worker after load, PSS MB",
+    "long_per_s": "prompts of 60,000 tokens, requests/s",
+    "short_p99_ms": "short requests beside them, p99 ms",
+    "idle_percent": "1,000 instances, idle frontend, % of a core",
+    "added_ms": "1,000 instances, a model comes, ms",
+    "gone_ms": "1,000 instances, a model goes, ms",
+}
 Report = Mapping[str, Any]
 
 
 def write_page(results: Path, page: Path) -> None:
-    """Write the page, and its pictures into a folder of its name beside it."""
+    """Write the page, and its pictures into the folder ``figures`` beside it."""
     reports: dict[str, Report] = json.loads(results.read_text())
-    folder = page.with_suffix("")
+    folder = page.parent / "figures"
     folder.mkdir(parents=True, exist_ok=True)
     shown: dict[str, str] = {}
     for name, picture in _pictures(reports).items():
@@ -101,7 +129,7 @@ def _conditions(reports: Mapping[str, Report]) -> list[str]:
     ]
     short = [name for name, report in reports.items() if report.get("short")]
     if short:
-        text.append(f"- One round of short loads (`--short`): {', '.join(short)}")
+        text.append(f"- One round of short loads only: {', '.join(short)}")
     busy = {
         name: cores for name, report in reports.items() if (cores := _others(report)) > BUSY_CORES
     }
@@ -128,7 +156,7 @@ def _target_row(name: str, report: Report, each: Mapping[str, Any]) -> str:
         medians[ours][each["key"]] / other if (other := medians[theirs].get(each["key"])) else None
     )
     cells = [
-        f"{name}: {_label(each)}",
+        f"[{_label(each)}](#{_anchor(TITLES[name])})",
         _number(medians[ours].get(each["key"])),
         _number(medians[theirs].get(each["key"])),
         "-" if ratio is None else f"{ratio:.2f}x",
@@ -139,13 +167,25 @@ def _target_row(name: str, report: Report, each: Mapping[str, Any]) -> str:
 
 
 def _label(target: Mapping[str, Any]) -> str:
+    """What a target's figure is, in words where there are some for it."""
+    key = str(target["key"])
+    words = LABELS.get(key) or key.replace("_", " ")
+    load = re.fullmatch(r"(unary|stream)_c(\d+)_per_s", key)
+    if load:
+        unit = "chat requests/s" if load[1] == "unary" else "streamed tokens/s"
+        words = f"{unit}, {load[2]} connections"
     over = re.fullmatch(r"\w+?_over_(\w+)_to_\w+_over_\w+", target["pair"])
-    return f"{target['key']} (mock: {over[1]})" if over else str(target["key"])
+    return f"{words}, mock of {over[1]}" if over else words
+
+
+def _anchor(title: str) -> str:
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
 def _about(name: str, report: Report) -> list[str]:
     rounds = max((len(rows) for rows in report["rounds"].values()), default=0)
     text = [f"`benchmarks/{name}.py` says what is measured, and how. Rounds: {rounds}."]
+    text.append(f"`{report['command']}` took {report['took_s']} s.")
     if "ceilings" in report:
         found = ", ".join(f"{key} {_number(value)}" for key, value in report["ceilings"].items())
         text.append(f"The load generators against a server that does nothing: {found}.")

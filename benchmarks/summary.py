@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import platform
+import shlex
 import shutil
 import statistics
 import subprocess
@@ -78,7 +79,7 @@ def report(
     judged = [_judge(target, medians, ratios) for target in targets]
     return {
         "benchmark": benchmark,
-        "command": sys.argv,
+        "command": _command(),
         **conditions(),
         **(about or {}),
         "medians": medians,
@@ -141,6 +142,15 @@ def conditions() -> dict[str, Any]:
             "DYN_FRONTEND_JEMALLOC": bool(ctypes.util.find_library("jemalloc")),
         },
     }
+
+
+def _command() -> str:
+    """How the script was called; where the peer and the model are does not matter."""
+    words = [f"benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]]
+    for option, shown in (("--peer", "DIR"), ("--shared", "../shared"), ("--grpc", "DIR")):
+        if option in words[:-1]:
+            words[words.index(option) + 1] = shown
+    return shlex.join(["python", *words])
 
 
 def _each(rounds: Rounds, of: Callable[[list[float]], float]) -> dict[str, dict[str, float]]:
