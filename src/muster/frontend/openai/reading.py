@@ -50,9 +50,17 @@ class _Answer:
             thought = thought or self.thinking
             self.calls += isinstance(event, CallEnded)
         if thought:
-            self.reasoning_tokens += choice.tokens - self.tokens
+            self.reasoning_tokens += _thought(events, len(text), choice.tokens - self.tokens)
         self.tokens = choice.tokens
         return merged(events)
+
+
+def _thought(events: Sequence[Event], characters: int, tokens: int) -> int:
+    """How many of a batch's tokens were reasoning: all, or its share of the characters."""
+    thoughts = sum(len(event.text) for event in events if isinstance(event, Reasoning))
+    if all(isinstance(event, Reasoning) for event in events) or thoughts >= characters:
+        return tokens
+    return round(tokens * thoughts / characters)
 
 
 class Reading:
@@ -104,7 +112,10 @@ class Reading:
 
     @property
     def reasoning_tokens(self) -> int | None:
-        """Tokens of all choices that were reasoning, to the batch; ``None`` if not asked."""
+        """Tokens of all choices that were reasoning; ``None`` without a parser for it.
+
+        Of a batch that holds something else, too, the share of its characters counts.
+        """
         if not self._counts_reasoning:
             return None
         return sum(answer.reasoning_tokens for answer in self._answers.values())
