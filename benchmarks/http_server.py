@@ -24,9 +24,9 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from muster.frontend.http.connection import HttpLimits
-from muster.frontend.http.exchange import Exchange
-from muster.frontend.http.server import HttpServer
+from muster.http.connection import HttpLimits
+from muster.http.exchange import Exchange
+from muster.http.server import HttpServer
 
 REPLY = (
     b'{"choices":[{"index":0,"message":{"role":"assistant","content":"' + b"word " * 16 + b'"}}]}'

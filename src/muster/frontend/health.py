@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.report import ProcessReport, RegistryReport
+from muster.http.exchange import Exchange
 
 __all__ = ["DRAINING", "HealthRoutes", "HealthState", "Others", "Verdict", "judge", "worst"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import uuid
 
-from muster.frontend.http.exchange import Exchange
+from muster.http.exchange import Exchange
 
 __all__ = ["engine_id", "new_id", "response_id"]
 

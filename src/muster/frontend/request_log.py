@@ -11,9 +11,9 @@ import time
 from types import TracebackType
 from typing import Self
 
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import RequestMeter
 from muster.frontend.openai.job import Job
+from muster.http.exchange import Exchange
 from muster.log import current, facts
 
 __all__ = ["GenerationDetails", "RequestLine", "log_refused"]

@@ -10,8 +10,8 @@ from typing import Self
 
 from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.request_id import engine_id
+from muster.http.exchange import Exchange
 from muster.log import facts, set_request
 from muster.runtime import Context
 from muster.trace import TraceContext

@@ -18,8 +18,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.journey import Journey
+from muster.http.exchange import Exchange
 
 __all__ = ["TRACE_HEADER", "describe_request", "trace_comment", "wants_trace"]
 

@@ -24,9 +24,6 @@ from muster.frontend.guard.busy_routes import BusyRoutes
 from muster.frontend.guard.door import Door
 from muster.frontend.guard.guard import Guard
 from muster.frontend.health import HealthRoutes, HealthState
-from muster.frontend.http.connection import HttpLimits
-from muster.frontend.http.exchange import Exchange
-from muster.frontend.http.server import HttpServer
 from muster.frontend.limit_metrics import LimitMetrics
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
@@ -41,6 +38,9 @@ from muster.frontend.request_id import response_id
 from muster.frontend.request_log import RequestLine, log_refused
 from muster.frontend.routes import RouteTable
 from muster.frontend.surface.routes import add_surfaces, error_for
+from muster.http.connection import HttpLimits
+from muster.http.exchange import Exchange
+from muster.http.server import HttpServer
 from muster.log import facts, set_request
 
 __all__ = ["Frontend"]

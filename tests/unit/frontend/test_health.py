@@ -7,8 +7,8 @@ import pytest
 
 from muster.discovery.records import Instance, Transport
 from muster.frontend.health import HealthRoutes, HealthState
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelStatus, ModelTable
+from muster.http.exchange import Exchange
 from muster.testing.loops import run
 from muster.testing.scripted import ScriptedModel
 

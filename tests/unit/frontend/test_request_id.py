@@ -4,8 +4,8 @@ import uuid
 
 import pytest
 
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.request_id import engine_id, new_id, response_id
+from muster.http.exchange import Exchange
 
 
 class NoSink:

@@ -8,9 +8,9 @@ import pytest
 
 from muster import log
 from muster.errors import InvalidArgument, MusterError, WorkerUnavailable
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.request_id import response_id
 from muster.frontend.request_scope import RequestScope
+from muster.http.exchange import Exchange
 from muster.wire.span import SpanProxy, set_sink
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from muster.frontend.api_error import ApiError
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.routes import RouteTable
+from muster.http.exchange import Exchange
 
 
 async def one(exchange: Exchange) -> None: ...

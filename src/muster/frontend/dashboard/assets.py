@@ -9,7 +9,7 @@ from typing import NamedTuple
 from blake3 import blake3
 
 from muster.frontend.api_error import ApiError
-from muster.frontend.http.exchange import Exchange
+from muster.http.exchange import Exchange
 
 __all__ = ["DashboardFiles"]
 

@@ -23,10 +23,10 @@ from muster.frontend.dashboard.state import LiveState
 from muster.frontend.dashboard.traffic import Traffic
 from muster.frontend.dashboard.view import CacheView
 from muster.frontend.health import HealthState
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.processes.siblings import Siblings
+from muster.http.exchange import Exchange
 from muster.log import facts
 from muster.tasks import TaskOwner
 

@@ -18,7 +18,6 @@ from muster.frontend.embeddings.prepare import WorkerRequest, for_text, for_toke
 from muster.frontend.embeddings.requests import EmbeddingsRequest, check, inputs_of
 from muster.frontend.engine_stream import ResponseStream
 from muster.frontend.group_route import INSTANCE_KEY
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics, RequestMeter
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.parameters import Parameters
@@ -28,6 +27,7 @@ from muster.frontend.openai.steering import steer
 from muster.frontend.request_scope import RequestScope
 from muster.frontend.request_trace import TRACE_HEADER, describe_request, wants_trace
 from muster.frontend.served_model import ServedModel
+from muster.http.exchange import Exchange
 from muster.llm.embedding import EmbeddingOutput, EmbeddingUsage
 from muster.llm.protocol import EngineRequest
 from muster.metrics import Histogram

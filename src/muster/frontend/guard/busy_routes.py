@@ -8,7 +8,7 @@ import msgspec
 
 from muster.frontend.guard.admission import Admission
 from muster.frontend.guard.busy import Count, Thresholds
-from muster.frontend.http.exchange import Exchange
+from muster.http.exchange import Exchange
 
 __all__ = ["BusyRoutes"]
 

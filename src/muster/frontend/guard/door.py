@@ -11,8 +11,8 @@ from muster.frontend.guard.cors import Cors
 from muster.frontend.guard.keys import Holder, KeyRing
 from muster.frontend.guard.limiter import Limiter, Usage
 from muster.frontend.guard.metrics import GuardMetrics
-from muster.frontend.http.connection import Handler
-from muster.frontend.http.exchange import Exchange
+from muster.http.connection import Handler
+from muster.http.exchange import Exchange
 
 __all__ = ["Door", "Keeper"]
 

@@ -9,10 +9,10 @@ from urllib.parse import unquote
 import msgspec
 
 from muster.frontend.api_error import ApiError
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelTable
 from muster.frontend.report import ModelReport
 from muster.frontend.served_model import ServedModel
+from muster.http.exchange import Exchange
 from muster.model.catalog.status import ModelState
 
 __all__ = ["AnthropicModel", "AnthropicModelList", "Model", "ModelList", "ModelRoutes", "Readiness"]

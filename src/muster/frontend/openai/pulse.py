@@ -6,8 +6,8 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.openai.stream_rules import StreamRules
+from muster.http.exchange import Exchange
 
 __all__ = ["KEEP_ALIVE", "Pulse"]
 

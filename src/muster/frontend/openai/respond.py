@@ -9,7 +9,6 @@ from typing import Any
 
 from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import RequestMeter
 from muster.frontend.openai.additions import Writer
 from muster.frontend.openai.event_writer import event_writer
@@ -18,6 +17,7 @@ from muster.frontend.openai.job import Api, Job
 from muster.frontend.openai.pulse import Pulse
 from muster.frontend.openai.stream_rules import StreamRules
 from muster.frontend.prompt_run import PromptRun
+from muster.http.exchange import Exchange
 from muster.log import facts
 
 __all__ = ["answer"]

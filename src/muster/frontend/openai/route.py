@@ -12,7 +12,6 @@ import msgspec
 from muster.frontend.affinity import in_session, named_session
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.additions import additions_of
@@ -29,6 +28,7 @@ from muster.frontend.request_log import GenerationDetails
 from muster.frontend.request_scope import RequestScope
 from muster.frontend.served_model import ServedModel
 from muster.frontend.text_offsets import TextOffsets
+from muster.http.exchange import Exchange
 from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 
 from muster import __version__
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.openapi.document import openapi_document
 from muster.frontend.routes import RouteTable
+from muster.http.exchange import Exchange
 
 __all__ = ["AboutRoutes"]
 

@@ -8,8 +8,8 @@ from typing import Protocol
 import msgspec
 
 from muster.frontend.choice import Choice
-from muster.frontend.http.exchange import Exchange, ResponseSink
 from muster.frontend.surface.chunks import ChatChunk, ChatReplyView, read_chunks, read_reply
+from muster.http.exchange import Exchange, ResponseSink
 
 __all__ = ["ChatExchange", "Opening", "Translation"]
 

@@ -7,7 +7,6 @@ from typing import Any, Protocol
 import msgspec
 
 from muster.frontend.api_error import ApiError
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
@@ -18,6 +17,7 @@ from muster.frontend.openai.requests import ChatRequest
 from muster.frontend.openai.route import GenerationRoute, require_json
 from muster.frontend.openai.stream_rules import StreamRules
 from muster.frontend.surface.exchange import ChatExchange, Opening, Translation
+from muster.http.exchange import Exchange
 
 __all__ = ["Surface", "SurfaceRoute"]
 

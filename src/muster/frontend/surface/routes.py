@@ -5,8 +5,6 @@ from __future__ import annotations
 from muster.frontend.anthropic.errors import answers_in_this_shape, error_body
 from muster.frontend.anthropic.translate import Messages
 from muster.frontend.api_error import ApiError
-from muster.frontend.http.connection import Handler
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.parameters import IgnoredParameters
@@ -15,6 +13,8 @@ from muster.frontend.responses.translate import Responses
 from muster.frontend.routes import RouteTable
 from muster.frontend.surface.route import Surface, SurfaceRoute
 from muster.frontend.tokens.routes import TokenRoutes
+from muster.http.connection import Handler
+from muster.http.exchange import Exchange
 
 __all__ = ["add_surfaces", "error_for"]
 

@@ -11,7 +11,6 @@ import msgspec
 from muster.frontend.anthropic.chat import count_to_chat
 from muster.frontend.anthropic.requests import CountRequest
 from muster.frontend.api_error import ApiError
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
 from muster.frontend.openai.requests import ChatRequest, decode
@@ -25,6 +24,7 @@ from muster.frontend.tokens.requests import (
     TokenizeReply,
     TokenizeRequest,
 )
+from muster.http.exchange import Exchange
 from muster.llm.conversation import Conversation
 
 __all__ = ["TokenRoutes"]

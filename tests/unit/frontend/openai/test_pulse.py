@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from muster.frontend.http.exchange import Exchange
 from muster.frontend.openai.pulse import KEEP_ALIVE, Pulse
 from muster.frontend.openai.stream_rules import StreamRules
+from muster.http.exchange import Exchange
 from muster.testing.virtual_time import run_in_virtual_time
 
 

@@ -12,9 +12,9 @@ import pytest
 import uvloop
 
 from muster.errors import ConfigError, TransportError
-from muster.frontend.http.connection import Handler, HttpLimits
-from muster.frontend.http.exchange import Exchange
-from muster.frontend.http.server import HttpServer
+from muster.http.connection import Handler, HttpLimits
+from muster.http.exchange import Exchange
+from muster.http.server import HttpServer
 from muster.testing.loops import run
 
 

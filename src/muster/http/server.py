@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.errors import ConfigError
-from muster.frontend.http.connection import Handler, HttpConnection, HttpLimits, Knows, Refuse
-from muster.frontend.http.counts import HttpCounts
+from muster.http.connection import Handler, HttpConnection, HttpLimits, Knows, Refuse
+from muster.http.counts import HttpCounts
 from muster.tasks import TaskOwner
 
 __all__ = ["HttpServer"]

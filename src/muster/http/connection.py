@@ -23,8 +23,8 @@ import httptools
 
 from muster.errors import TransportError
 from muster.errors.error_class import ErrorClass
-from muster.frontend.http.counts import HttpCounts
-from muster.frontend.http.exchange import Exchange
+from muster.http.counts import HttpCounts
+from muster.http.exchange import Exchange
 from muster.log import facts
 
 __all__ = ["Handler", "HttpConnection", "HttpLimits", "Knows", "Refuse", "SlowReaderError"]
