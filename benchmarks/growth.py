@@ -3,7 +3,9 @@
 The loads are those of ``chat_unary.py`` and ``chat_stream.py``, closed and on connections used again:
 at 1, 4, 16, 64 and 256 connections with a short prompt (``unary_c64_...``), and with prompts of 100,
 1,000 and 10,000 tokens at 16 connections (``unary_p1000_...``). No two of those prompts are alike,
-from the first word on, so that nothing that was computed for one can be used for the next.
+from the first word on, so that nothing that was computed for one can be used for the next. Beyond 64
+connections a load takes longer in proportion: requests under way at its end do not count, and they
+must stay few.
 
     python benchmarks/growth.py --peer DIR --shared ../shared [--rounds 5]
 """
@@ -33,7 +35,11 @@ def main() -> None:
                 for label, count, tokens in points:
                     for who, at in running.items():
                         load = closed(
-                            at, kind, connections=count, seconds=seconds, prompt_tokens=tokens
+                            at,
+                            kind,
+                            connections=count,
+                            seconds=seconds * max(1, count / 64),
+                            prompt_tokens=tokens,
                         )
                         suite.add(who, load, f"{kind.name}_{label}")
     suite.finish()
