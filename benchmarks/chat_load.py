@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import uvloop
 from client import open_loop, p99, request_of
-from systems import Endpoint, cpu_seconds
+from systems import Endpoint
+from usage import cpu_seconds
 from wrk import chat_body, prompt_of, wrk
 
 __all__ = ["STREAM", "UNARY", "Kind", "closed", "opened"]

@@ -23,7 +23,8 @@ from chat_load import STREAM, UNARY, closed
 from client import Streams, request_of
 from suite import Suite, arguments
 from summary import Target
-from systems import OWN, Endpoint, all_running, cpu_seconds, running, systems
+from systems import OWN, Endpoint, all_running, running, systems
+from usage import cpu_seconds
 from wrk import chat_body
 
 SPEED = 0.75  # 5.74 ms a token, more as the cache fills, divided by this

@@ -17,7 +17,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from systems import System, cpu_seconds, free_port, process, small_free_port
+from systems import System, free_port, process, small_free_port
+from usage import cpu_seconds
 
 __all__ = [
     "MIB",

@@ -21,7 +21,8 @@ from pathlib import Path
 
 from servers import crowd, etcd, etcd_missing
 from suite import Suite, arguments
-from systems import OWN, Endpoint, System, cpu_seconds, running, systems
+from systems import OWN, Endpoint, System, running, systems
+from usage import cpu_seconds
 
 _READY_S = 60.0
 

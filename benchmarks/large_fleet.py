@@ -25,18 +25,8 @@ from hosting import Host, hosting
 from servers import crowd
 from suite import Suite, arguments
 from summary import Target
-from systems import (
-    OWN,
-    System,
-    cpu_seconds,
-    free_port,
-    frontend_command,
-    get_json,
-    memory_mb,
-    model_ids,
-    process,
-    systems,
-)
+from systems import OWN, System, free_port, frontend_command, get_json, model_ids, process, systems
+from usage import cpu_seconds, memory_mb
 
 _LIMIT_S = 600.0
 _STEP_S = 0.002

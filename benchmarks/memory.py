@@ -15,7 +15,8 @@ import time
 from chat_load import STREAM, UNARY, closed
 from suite import Suite, arguments
 from summary import Target
-from systems import OWN, Endpoint, memory_mb, running, systems
+from systems import OWN, Endpoint, running, systems
+from usage import memory_mb
 
 
 def look(at: Endpoint) -> dict[str, float]:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from systems import cpu_seconds
+from usage import cpu_seconds
 
 __all__ = ["Others"]
 

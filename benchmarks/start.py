@@ -20,7 +20,6 @@ from summary import Target
 from systems import (
     OWN,
     System,
-    cpu_seconds,
     free_port,
     frontend_command,
     get_json,
@@ -28,6 +27,7 @@ from systems import (
     small_free_port,
     systems,
 )
+from usage import cpu_seconds
 
 _LIMIT_S = 60.0
 _STEP_S = 0.002

@@ -19,7 +19,8 @@ from pathlib import Path
 
 from hosting import MIB, available_bytes, hosting, model_with_files, wrk_get
 from suite import Suite, arguments
-from systems import OWN, System, rss_mb, systems
+from systems import OWN, System, systems
+from usage import rss_mb
 
 SIZES = {"one-gib.dat": 1024 * MIB, "sixty-four-mib.dat": 64 * MIB}
 LOADS = (
