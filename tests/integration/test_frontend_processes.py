@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 import urllib.error
+import urllib.parse
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -327,3 +328,33 @@ def test_the_limits_of_a_key_hold_for_all_processes_together(site: Site, tmp_pat
     assert statuses.count(429) >= 15  # a few come back while the test runs
     assert statuses[:20].count(429) == 0
     assert api.process.stop() == 0
+
+
+def test_several_processes_ask_the_worker_for_each_file_once(
+    site: Site, model: Path, tmp_path: Path
+) -> None:
+    site.worker(model, "tiny", *FAST, DYN_SYSTEM_PORT="0")
+    before = served_files(site)
+    api = started(site, "--cache-dir", str(tmp_path / "cache"), count=4)
+    files = len(list(model.iterdir()))
+    assert served_files(site) - before == files
+    samples = metrics(api)
+    assert samples['muster_files_total{outcome="verified"}'] == files
+    assert samples['muster_files_total{outcome="cached"}'] == 3 * files
+    assert samples["muster_fetched_bytes_total"] == sum(
+        path.stat().st_size for path in model.iterdir()
+    )
+
+
+def served_files(site: Site) -> int:
+    """How many files the worker's status server has sent."""
+    (record,) = site.records("v1/mdc").values()
+    place = record["card_json"]["tokenizer"]["hf_tokenizer_json"]["path"]
+    address = urllib.parse.urlsplit(place).netloc
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as reply:
+        found = re.search(
+            r'^muster_metadata_requests_total\{outcome="served"\} (\S+)',
+            reply.read().decode(),
+            re.MULTILINE,
+        )
+    return int(float(found[1])) if found else 0

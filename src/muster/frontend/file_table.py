@@ -13,7 +13,7 @@ __all__ = ["FILE_STATES", "FileTable"]
 
 FILE_STATES = {
     "waiting": "Nothing has been asked for it yet.",
-    "cached": "It was in the cache, verified.",
+    "cached": "It was in the cache, verified, or came there by another process of this host.",
     "fetching": "Its bytes are coming.",
     "verifying": "All its bytes are here and are compared with its digest.",
     "verified": "It was fetched and its bytes are right.",

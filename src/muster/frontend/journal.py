@@ -202,7 +202,10 @@ class FleetJournal(Collector):
             family.add_metric(labels, count)
         yield family
         files = CounterMetricFamily(
-            "muster_files", "Files of models by outcome.", labels=["outcome"]
+            "muster_files",
+            "Files of models by outcome: verified are those fetched here, cached those that others of "
+            "this host have fetched, before or just now.",
+            labels=["outcome"],
         )
         for outcome, count in self._files.items():
             files.add_metric([outcome], count)

@@ -202,8 +202,8 @@ class CardFetcher:
             reporter.tell(FetchState.CACHED, done_bytes=cached.size_bytes)
             return _resolved(planned, cached, fetched=False)
         try:
-            blob = await self._in_time(planned, replicas, gate, deadline, reporter)
-            return _resolved(planned, blob, fetched=True)
+            blob, is_ours = await self._in_time(planned, replicas, gate, deadline, reporter)
+            return _resolved(planned, blob, fetched=is_ours)
         except ContentError as error:
             reporter.tell(FetchState.FAILED, code=error.code, reason=error.message)
             if planned.required:
@@ -217,7 +217,7 @@ class CardFetcher:
         gate: asyncio.Semaphore,
         deadline: float,
         reporter: Reporter,
-    ) -> Blob:
+    ) -> tuple[Blob, bool]:
         try:
             async with asyncio.timeout_at(deadline), gate:
                 return await self._files.fetch(planned, replicas, reporter)

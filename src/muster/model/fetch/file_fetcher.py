@@ -93,23 +93,29 @@ class FileFetcher:
 
     async def fetch(
         self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
-    ) -> Blob:
+    ) -> tuple[Blob, bool]:
         """Get a file that is not here from the first of its places that gives the right bytes.
 
         Places that may not be asked, or that we cannot read, matter only if nobody else has it.
+        Of several tasks and processes of this host that want it, one reports it as verified; it was
+        in the cache for the others, which have waited for that.
+
+        Returns:
+            The file, and whether it was downloaded here.
 
         Raises:
             ContentError: Nobody gave it; the message has every place's reason.
             StoreError: It can be kept neither on the disk nor in memory.
         """
-        blob, place = await self._have_fetched(planned, replicas, reporter)
-        reporter.tell(FetchState.VERIFIED, done_bytes=blob.size_bytes, place=place)
-        return blob
+        blob, place, is_ours = await self._have_fetched(planned, replicas, reporter)
+        state = FetchState.VERIFIED if is_ours else FetchState.CACHED
+        reporter.tell(state, done_bytes=blob.size_bytes, place=place)
+        return blob, is_ours
 
     async def _have_fetched(
         self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
-    ) -> tuple[Blob, str]:
-        """The file and where it came from, by whichever task or process of this host is first."""
+    ) -> tuple[Blob, str, bool]:
+        """The file, where it came from, and whether by us: whoever of this host is first does it."""
         digest = planned.file.checksum
         flight = self._flights.get(digest)
         if flight is not None:
@@ -117,19 +123,19 @@ class FileFetcher:
             await flight.wait_while_it_moves()
             blob = await self._look(digest)
             if blob is not None:
-                return blob, flight.place
+                return blob, flight.place, False
             if digest in self._flights:
                 blob = await self._download(planned, replicas, reporter, _Flight(), None)
-                return blob, reporter.place
+                return blob, reporter.place, True
         flight = self._flights[digest] = _Flight()
         try:
             async with self._turn(digest) as (blob, claim):
                 if blob is not None:
                     flight.place = _ANOTHER_PROCESS
-                else:
-                    blob = await self._download(planned, replicas, reporter, flight, claim)
-                    flight.place = reporter.place
-                return blob, flight.place
+                    return blob, flight.place, False
+                blob = await self._download(planned, replicas, reporter, flight, claim)
+                flight.place = reporter.place
+                return blob, flight.place, True
         finally:
             del self._flights[digest]
             flight.done.set()

@@ -27,7 +27,8 @@ class FetchState(enum.StrEnum):
 class FetchProgress(msgspec.Struct, frozen=True, kw_only=True):
     """One step of one file.
 
-    A file that was in the cache has one event, ``cached``. Any other has ``fetching`` at its
+    A file that was in the cache has one event, ``cached``; so has one that another task or process
+    of this host was fetching, once that has it. Any other has ``fetching`` at its
     beginning and after each piece, ``verifying`` when all bytes are here, then ``verified`` or
     ``failed``. ``total_bytes`` is the card's word. ``seconds`` counts from the file's first event.
     ``place`` holds no secrets. Extra files may fail without failing the card. ``code`` and ``reason``
@@ -47,7 +48,7 @@ class FetchProgress(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ResolvedFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that is here. ``fetched`` tells it from one that was in the cache before."""
+    """A file that is here. ``fetched`` tells it from one that somebody else has put there."""
 
     name: str
     path: Path
