@@ -24,8 +24,8 @@ import aiohttp
 import uvloop
 from aiohttp import web
 
-from muster.http.connection import HttpLimits
 from muster.http.exchange import Exchange
+from muster.http.limits import HttpLimits
 from muster.http.server import HttpServer
 
 REPLY = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from muster.frontend.api_error import ApiError
-from muster.http.connection import Handler
+from muster.http.handler import Handler
 
 __all__ = ["RouteTable"]
 

@@ -13,73 +13,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
-import httptools
-
-from muster.errors import TransportError
-from muster.errors.error_class import ErrorClass
 from muster.http.counts import HttpCounts
 from muster.http.exchange import Exchange
+from muster.http.handler import Handler, Knows, Refuse
+from muster.http.limits import HttpLimits
+from muster.http.patience import Patience
+from muster.http.request_reader import RequestReader
+from muster.http.writer import ResponseWriter, SlowReaderError
 from muster.log import facts
 
-__all__ = ["Handler", "HttpConnection", "HttpLimits", "Knows", "Refuse", "SlowReaderError"]
+__all__ = ["HttpConnection"]
 
 logger = logging.getLogger(__name__)
-
-Handler = Callable[[Exchange], Awaitable[None]]
-"""Answers one exchange. What it raises is logged and answered with status 500."""
-
-Refuse = Callable[[Exchange, int, str], None]
-"""Answers an exchange that never reaches a handler: status and text."""
-
-Knows = Callable[[bytes, Mapping[bytes, bytes]], bool]
-"""Whether the sender of a head (target, headers) may send more than ``_STRANGER_BYTES`` of body."""
-
-_STRANGER_BYTES = 64 << 10
-_READ_BYTES = 256 << 10
-"""What one read may bring at most."""
-_LEAST_TAKEN = 48 << 10
-"""What a client must take of a full buffer within ``write_s``: the way to where it counts as read."""
-_ONCE = frozenset({b"content-length", b"host", b"transfer-encoding"})
-"""Headers that servers and proxies would read differently if they came twice."""
-_SCHEMES = (b"http://", b"https://")
-
-
-class SlowReaderError(TransportError):
-    """The client left its response unread for too long; its connection has been cut."""
-
-    code = "slow_reader"
-    error_class = ErrorClass.CANCELLED
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class HttpLimits:
-    """Bounds on what a client may send and how long it may take.
-
-    Attributes:
-        head_bytes: Largest request line and headers together.
-        body_bytes: Largest body.
-        request_s: Limit on a request's head, and longest silence within its body.
-        idle_s: How long an idle connection is kept; longer than the usual proxy's own limit.
-        body_bytes_per_s: A body must come this fast on average, ``request_s`` aside: a byte now and
-            then, never silent for long, does not keep a connection.
-        write_s: How long a client may leave its response unread once its buffer is full, or once
-            the connection is to close.
-        linger_s: How long the rest of a refused request is read, so that the refusal arrives.
-    """
-
-    head_bytes: int = 64 << 10
-    body_bytes: int = 45 << 20
-    request_s: float = 30.0
-    idle_s: float = 620.0
-    body_bytes_per_s: int = 8192
-    write_s: float = 60.0
-    linger_s: float = 5.0
 
 
 class HttpConnection(asyncio.Protocol):
@@ -96,38 +46,28 @@ class HttpConnection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_body",
-        "_body_bytes",
-        "_body_since",
         "_client",
         "_closed",
         "_counts",
         "_current",
         "_handler",
-        "_head_bytes",
-        "_head_done",
-        "_headers",
-        "_in_request",
-        "_knows",
         "_limits",
+        "_lingering",
         "_loop",
         "_opened",
-        "_parser",
+        "_patience",
         "_paused",
         "_queue",
-        "_read_bytes",
+        "_reader",
         "_refuse",
-        "_refused",
-        "_since",
-        "_target",
         "_task",
-        "_timer",
         "_transport",
-        "_version",
         "_wakeup",
-        "_wire_bytes",
-        "_writable",
+        "_writer",
     )
+
+    _writer: ResponseWriter
+    _patience: Patience
 
     def __init__(
         self,
@@ -146,152 +86,82 @@ class HttpConnection(asyncio.Protocol):
         self._limits = limits
         self._opened = opened
         self._closed = closed
-        self._knows = knows
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
+        self._reader = RequestReader(self, limits, knows)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._lingering: asyncio.TimerHandle | None = None
         self._queue: deque[Exchange] = deque()
         self._current: Exchange | None = None
         self._wakeup: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
         self._paused = False
-        self._refused = False
-        self._since = 0.0
-        self._body_since = 0.0
-        self._in_request = False
-        self._head_done = False
-        self._head_bytes = 0
-        self._body_bytes = 0
-        self._read_bytes = 0
-        self._wire_bytes = 0
-        self._version = "1.1"
-        self._target = b""
         self._client = ""
-        self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
 
     # The transport's side.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Start serving."""
-        self._transport = cast("asyncio.Transport", transport)
+        self._transport = made = cast("asyncio.Transport", transport)
         self._client = _address(transport.get_extra_info("peername"))
-        self._since = self._loop.time()
-        self._timer = self._loop.call_later(self._period_s, self._check_time)
+        self._writer = ResponseWriter(made, self._limits, self._counts, self._describe)
+        self._patience = Patience(self._limits, self._reader, self)
         self._task = self._opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Stop whatever is being done for this client."""
         self._transport = None
-        if self._timer is not None:
-            self._timer.cancel()
-        self.resume_writing()
+        self._patience.end()
+        if self._lingering is not None:
+            self._lingering.cancel()
+        self._writer.lost()
         if self._task is not None:
             self._task.cancel()
         self._closed(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse; what completes a request wakes the serving task."""
-        if self._refused:
-            return
-        if self._head_done or not self._in_request:
-            # A head's silence counts from its first byte: one byte now and then does not help.
-            self._since = self._loop.time()
-        self._read_bytes = len(data)
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._turn_away(400, f"The request is not valid HTTP: {error}")
-        else:
-            if self._in_request:
-                self._limit_what_is_not_body(len(data))
+        if not self._reader.refused:
+            self._patience.heard()
+            self._reader.feed(data)
 
     def pause_writing(self) -> None:
-        """The client does not keep up; ``drained`` waits from now on."""
-        self._writable = self._loop.create_future()
+        """The client does not keep up."""
+        self._writer.pause()
 
     def resume_writing(self) -> None:
         """The client has caught up."""
-        if self._writable is not None and not self._writable.done():
-            self._writable.set_result(None)
-        self._writable = None
+        self._writer.resume()
 
-    # The parser's side.
+    # The reader's side.
 
-    def on_message_begin(self) -> None:
-        """A request line follows."""
-        self._in_request = True
-        self._head_done = False
-        self._head_bytes = 0
-        self._body_bytes = 0
-        self._wire_bytes = 0
-        self._target = b""
-        self._headers = {}
-        self._body = []
+    def head_arrived(self, *, waits: bool) -> None:
+        """Invite what waits to be invited."""
+        self._patience.body_begins()
+        if waits and self._current is None:
+            self._writer.send(b"HTTP/1.1 100 Continue\r\n\r\n")
 
-    def on_url(self, url: bytes) -> None:
-        """A part of the request's target."""
-        self._target += url
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """A header, or a trailer after the body, which is dropped."""
-        if not self._head_done:
-            name = name.lower()
-            if name in _ONCE and name in self._headers:
-                self._turn_away(400, f"The header {name.decode()} comes twice")
-            self._headers[name] = value
-
-    def on_headers_complete(self) -> None:
-        """Refuse early what is announced as too large; invite what waits to be invited."""
-        self._head_done = True
-        self._body_since = self._since
-        self._version = version = self._parser.get_http_version()
-        headers = self._headers
-        length = headers.get(b"content-length")
-        if version not in ("1.1", "1.0"):
-            self._turn_away(505, f"HTTP/{version} is not spoken here")
-        elif b"transfer-encoding" in headers and version == "1.0":
-            self._turn_away(400, "HTTP/1.0 has no Transfer-Encoding")
-        elif (
-            self._head_bytes + self._read_bytes > self._limits.head_bytes
-            and self._head_size() > self._limits.head_bytes
-        ):
-            self._refuse_head()
-        elif length is not None and int(length) > self._limits.body_bytes:
-            self._refuse_body()
-        elif (
-            self._current is None
-            and headers.get(b"expect", b"").lower() == b"100-continue"
-            and version == "1.1"
-            and not self._refused
-        ):
-            self.send(b"HTTP/1.1 100 Continue\r\n\r\n")
-
-    def on_body(self, data: bytes) -> None:
-        """A part of the body."""
-        if self._refused:
-            return
-        before = self._body_bytes
-        self._body_bytes = before + len(data)
-        if self._body_bytes > self._limits.body_bytes:
-            self._refuse_body()
-        elif before <= _STRANGER_BYTES < self._body_bytes and not self._is_known():
-            self._turn_away(401, "A valid API key is needed for this request")
-        else:
-            self._body.append(data)
-
-    def on_message_complete(self) -> None:
-        """The request is whole: queue it for the serving task."""
-        if self._refused or self._parser.should_upgrade():
-            return
-        self._in_request = False
-        body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        self._body = []
-        self._queue.append(self._exchange(body))
+    def request_arrived(
+        self,
+        method: str,
+        target: bytes,
+        headers: Mapping[bytes, bytes],
+        body: bytes,
+        *,
+        keep_alive: bool,
+        chunked: bool,
+    ) -> None:
+        """Queue a request for the serving task."""
+        exchange = Exchange(
+            self._writer,
+            method=method,
+            target=target,
+            headers=headers,
+            body=body,
+            keep_alive=keep_alive,
+            chunked=chunked,
+        )
+        exchange.client = self._client
+        self._queue.append(exchange)
         if self._wakeup is not None:
             if not self._wakeup.done():
                 self._wakeup.set_result(None)
@@ -299,35 +169,30 @@ class HttpConnection(asyncio.Protocol):
             # Only while another request waits: it is by reading that a client's leaving is noticed.
             self._pause()
 
-    # The handler's side.
+    def refuse_request(
+        self, status: int, message: str, target: bytes, headers: Mapping[bytes, bytes]
+    ) -> None:
+        """Answer what is not going to be parsed, then close once the client has heard of it.
 
-    def send(self, data: bytes) -> None:
-        """Write to the client; dropped once it has gone."""
-        if self._transport is not None:
-            self._transport.write(data)
-
-    @property
-    def congested(self) -> bool:
-        """Whether the client's buffer is full."""
-        return self._writable is not None
-
-    async def drained(self) -> None:
-        """Wait while the client's buffer is full.
-
-        Raises:
-            SlowReaderError: If the client takes next to nothing for ``write_s``; the connection is cut.
+        Behind a request still being answered there is no place for a second answer: the connection
+        is closed after the first.
         """
-        while (writable := self._writable) is not None:
-            before = self._unsent()
-            try:
-                async with asyncio.timeout(self._limits.write_s):
-                    await asyncio.shield(writable)
-            except TimeoutError:
-                if before - self._unsent() < _LEAST_TAKEN:
-                    self._drop()
-                    raise SlowReaderError(
-                        f"the client left its response unread for {self._limits.write_s:g} s"
-                    ) from None
+        if self.busy:
+            self.close_when_idle()
+            return
+        exchange = Exchange(
+            self._writer,
+            method="GET",
+            target=target or b"/",
+            headers=headers,
+            body=b"",
+            keep_alive=False,
+        )
+        exchange.client = self._client
+        self._refuse(exchange, status, message)
+        self._writer.close_half()
+        self._patience.end()
+        self._lingering = self._loop.call_later(self._limits.linger_s, self.abort)
 
     # Serving.
 
@@ -344,9 +209,9 @@ class HttpConnection(asyncio.Protocol):
             await self._handle(exchange)
             # No answer is begun for a client that leaves those before it unread.
             with contextlib.suppress(SlowReaderError):
-                await self.drained()
+                await self._writer.drained()
             self._current = None
-            self._since = self._body_since = self._loop.time()
+            self._patience.begin_anew()
             if exchange.close:
                 break
         self.close()
@@ -377,14 +242,24 @@ class HttpConnection(asyncio.Protocol):
         if self._transport is not None and not self._transport.is_closing():
             self._transport.resume_reading()
 
+    # Ending.
+
     @property
-    def _period_s(self) -> float:
-        return min(self._limits.request_s, self._limits.idle_s)
+    def busy(self) -> bool:
+        """Whether a request is being handled or waits in the queue."""
+        return self._current is not None or bool(self._queue)
 
     @property
     def idle(self) -> bool:
         """Whether no request is being handled, waited for in the queue, or arriving."""
-        return self._current is None and not self._queue and not self._in_request
+        return not self.busy and not self._reader.arriving
+
+    def give_up(self, limit_s: float | None) -> None:
+        """The client was silent for too long."""
+        if limit_s is None:
+            self.close()
+        else:
+            self._reader.refuse(408, f"The request did not arrive within {limit_s:g} s")
 
     def close_when_idle(self) -> None:
         """Close now if idle; otherwise after the response in progress."""
@@ -396,162 +271,20 @@ class HttpConnection(asyncio.Protocol):
 
     def close(self) -> None:
         """Close after what is buffered has been sent, as long as the client takes it."""
-        transport = self._transport
-        if transport is None or transport.is_closing():
-            return
-        transport.close()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._watch_closing(self._unsent() + _LEAST_TAKEN)
-
-    def _watch_closing(self, before: int) -> None:
-        left = self._unsent()
-        if self._transport is None or not left:
-            return
-        if before - left < _LEAST_TAKEN:
-            self._drop()
-        else:
-            self._timer = self._loop.call_later(self._limits.write_s, self._watch_closing, left)
-
-    def _unsent(self) -> int:
-        return self._transport.get_write_buffer_size() if self._transport is not None else 0
-
-    def _drop(self) -> None:
-        """Cut off a client that does not read."""
-        self._counts.slow_readers += 1
-        current = self._current
-        logger.warning(
-            "client left its response unread and is cut off",
-            extra=facts(
-                x_request_id=current.request_id if current is not None else None,
-                path=current.path if current is not None else None,
-                unsent_bytes=self._unsent(),
-                waited_s=self._limits.write_s,
-            ),
-        )
-        self.abort()
-
-    # Refusing.
-
-    def _is_known(self) -> bool:
-        return self._knows is None or self._knows(self._target, self._headers)
-
-    def _exchange(self, body: bytes) -> Exchange:
-        target = self._target
-        if target[:8].lower().startswith(_SCHEMES):
-            # As sent to a proxy; servers have to take it, too.
-            target = b"/" + target.partition(b"://")[2].partition(b"/")[2]
-        exchange = Exchange(
-            self,
-            method=self._parser.get_method().decode("ascii"),
-            target=target,
-            headers=self._headers,
-            body=body,
-            keep_alive=self._parser.should_keep_alive(),
-            chunked=self._version != "1.0",
-        )
-        exchange.client = self._client
-        return exchange
-
-    def _limit_what_is_not_body(self, arrived: int) -> None:
-        """Bound the head, and what goes with a body: sizes of chunks, their extensions, trailers."""
-        limit = self._limits.head_bytes
-        if not self._head_done:
-            self._head_bytes += arrived
-            if self._head_bytes > limit:
-                self._refuse_head()
-            return
-        self._wire_bytes += arrived
-        # A byte in a chunk of its own takes six.
-        if self._wire_bytes > limit + _READ_BYTES + 8 * self._body_bytes:
-            self._turn_away(400, "The body's chunks are nearly empty")
-
-    def _head_size(self) -> int:
-        lines = sum(len(name) + len(value) + 4 for name, value in self._headers.items())
-        return len(self._target) + lines
-
-    def _refuse_head(self) -> None:
-        self._turn_away(431, f"Headers exceed {self._limits.head_bytes} bytes")
-
-    def _refuse_body(self) -> None:
-        limit = self._limits.body_bytes
-        self._turn_away(413, f"The request body exceeds the limit of {limit} bytes")
-
-    def _turn_away(self, status: int, message: str) -> None:
-        """Answer what is not going to be parsed, then close once the client has heard of it.
-
-        Behind a request still being answered there is no place for a second answer: the connection
-        is closed after the first.
-        """
-        if self._refused:
-            return
-        self._refused = True
-        if self._current is not None or self._queue:
-            self.close_when_idle()
-            return
-        exchange = Exchange(
-            self,
-            method="GET",
-            target=self._target or b"/",
-            headers=self._headers,
-            body=b"",
-            keep_alive=False,
-        )
-        exchange.client = self._client
-        self._refuse(exchange, status, message)
-        if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(self._limits.linger_s, self.abort)
-
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Go on with HTTP/1.1 as if no upgrade had been offered.
-
-        llhttp leaves the body of such a request unparsed, so the head is parsed again without the
-        offer. Some clients (Java's) offer ``h2c`` with every first request.
-        """
-        if self._refused:
-            return
-        method = self._parser.get_method()
-        if method == b"CONNECT":
-            self._turn_away(405, "CONNECT is not supported")
-            return
-        skip = (b"upgrade", b"connection", b"http2-settings")
-        head = b"".join(
-            b"%b: %b\r\n" % (name, value)
-            for name, value in self._headers.items()
-            if name not in skip
-        )
-        line = b"%b %b HTTP/%b\r\n" % (
-            method,
-            self._target,
-            self._parser.get_http_version().encode(),
-        )
-        self._parser = httptools.HttpRequestParser(self)
-        self.data_received(line + head + b"\r\n" + rest)
-
-    # Time.
-
-    def _check_time(self) -> None:
-        """One timer a connection: looks whether the client has been silent for too long."""
-        limit = self._limits.request_s if self._in_request else self._limits.idle_s
-        left = self._since + limit - self._loop.time()
-        if self._in_request and self._head_done:
-            limit += self._body_bytes / self._limits.body_bytes_per_s
-            left = min(left, self._body_since + limit - self._loop.time())
-        if self._current is not None or self._queue or left > 0:
-            delay = min(left, self._period_s) if left > 0 else self._period_s
-            self._timer = self._loop.call_later(delay, self._check_time)
-        elif self._in_request:
-            self._turn_away(408, f"The request did not arrive within {limit:g} s")
-        else:
-            self.close()
+        if self._transport is not None and self._writer.close():
+            self._patience.end()
 
     def abort(self) -> None:
         """Cut the connection; what is buffered is lost."""
         if self._transport is not None:
-            self._transport.abort()
+            self._writer.abort()
+
+    def _describe(self) -> Mapping[str, object]:
+        current = self._current
+        return {
+            "x_request_id": current.request_id if current is not None else None,
+            "path": current.path if current is not None else None,
+        }
 
 
 def _address(peer: object) -> str:

@@ -6,9 +6,11 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Protocol
 
-__all__ = ["Exchange", "ResponseSink"]
+from muster.http.sink import ResponseSink
+from muster.http.sized_body import SizedBody
+
+__all__ = ["Exchange"]
 
 _REASONS = {status.value: status.phrase for status in HTTPStatus} | {529: "Overloaded"}
 _STATUS_LINES = {
@@ -34,27 +36,20 @@ class _DateField:
 _date = _DateField()
 
 
-class ResponseSink(Protocol):
-    """Where an exchange's bytes go: the connection."""
-
-    @property
-    def congested(self) -> bool:
-        """Whether the client has so much unread that no more should be buffered."""
-        ...
-
-    def send(self, data: bytes) -> None:
-        """Hand bytes to the network; a no-op once the client has gone."""
-        ...
-
-    async def drained(self) -> None:
-        """Wait until the client has read enough for more bytes to be worth buffering."""
-        ...
+def _framing(status: int, length: int, content_type: str) -> str:
+    """The fields of a head that say what its body is."""
+    if status == 304:
+        return ""
+    if not content_type:
+        return f"content-length: {length}\r\n"
+    return f"content-type: {content_type}\r\ncontent-length: {length}\r\n"
 
 
 class Exchange:
     """A request that has arrived whole, and the means to answer it once.
 
-    Either ``respond`` once, or ``start_stream``, any number of ``write`` and ``end``. Header names
+    Either ``respond`` once, or ``start_stream``, any number of ``write`` and ``end``, or
+    ``start_sized`` and what it returns, until its length has been sent. Header names
     in ``headers`` are lower case; of a repeated header the last value counts.
 
     Attributes:
@@ -139,12 +134,29 @@ class Exchange:
         content_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """Send the whole response. To HEAD, only its head."""
-        head = self._head(
-            status, f"content-type: {content_type}\r\ncontent-length: {len(body)}\r\n", headers
-        )
+        """Send the whole response. To HEAD, only its head.
+
+        An empty ``content_type`` is left out, and so is the length of a 304, which has no body.
+        """
+        head = self._head(status, _framing(status, len(body), content_type), headers)
         self.finished = True
         self._sink.send(head if self.method == "HEAD" else head + body)
+
+    def start_sized(
+        self,
+        status: int,
+        length: int,
+        *,
+        content_type: str = "application/octet-stream",
+        headers: Mapping[str, str] | None = None,
+    ) -> SizedBody:
+        """Send the head of a response of ``length`` bytes; the body is sent by what is returned.
+
+        To HEAD that is the whole response, and nothing is left to send.
+        """
+        self._sink.send(self._head(status, _framing(status, length, content_type), headers))
+        left = 0 if self.method == "HEAD" else length
+        return SizedBody(self._sink, left, self._finish)
 
     def start_stream(self, data: bytes = b"", *, content_type: str = "text/event-stream") -> None:
         """Send the head, with status 200, of a response of unknown length, and a first part."""
@@ -174,6 +186,9 @@ class Exchange:
     async def drained(self) -> None:
         """Wait while the client is too far behind."""
         await self._sink.drained()
+
+    def _finish(self) -> None:
+        self.finished = True
 
     def _chunk(self, data: bytes) -> bytes:
         if not self._chunked or not data:

@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from muster.errors import ConfigError
-from muster.http.connection import Handler, HttpConnection, HttpLimits, Knows, Refuse
+from muster.http.connection import HttpConnection
 from muster.http.counts import HttpCounts
+from muster.http.handler import Handler, Knows, Refuse
+from muster.http.limits import HttpLimits
 from muster.tasks import TaskOwner
 
 __all__ = ["HttpServer"]

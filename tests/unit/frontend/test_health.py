@@ -26,6 +26,9 @@ class Sink:
     async def drained(self) -> None:
         return
 
+    async def send_file(self, *_: object) -> None:
+        raise AssertionError("no file is sent")
+
 
 def ask(table: ModelTable, path: str = "health", *, draining: bool = False) -> tuple[int, Any]:
     state = HealthState()

@@ -17,6 +17,9 @@ class NoSink:
     async def drained(self) -> None:
         return
 
+    async def send_file(self, *_: object) -> None:
+        raise AssertionError("no file is sent")
+
 
 def exchange(**headers: str) -> Exchange:
     fields = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}

@@ -12,8 +12,9 @@ import pytest
 import uvloop
 
 from muster.errors import ConfigError, TransportError
-from muster.http.connection import Handler, HttpLimits
 from muster.http.exchange import Exchange
+from muster.http.handler import Handler
+from muster.http.limits import HttpLimits
 from muster.http.server import HttpServer
 from muster.testing.loops import run
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import msgspec
 
 from muster.frontend.choice import Choice
 from muster.frontend.surface.chunks import ChatChunk, ChatReplyView, read_chunks, read_reply
-from muster.http.exchange import Exchange, ResponseSink
+from muster.http.exchange import Exchange
+from muster.http.sink import ResponseSink
 
 __all__ = ["ChatExchange", "Opening", "Translation"]
 
@@ -57,6 +58,11 @@ class _Nowhere:
         """Unreachable: everything is sent by the exchange behind."""
 
     async def drained(self) -> None:
+        """As ``send``."""
+
+    async def send_file(
+        self, descriptor: int, start: int, stop: int, on_sent: Callable[[int], None]
+    ) -> None:
         """As ``send``."""
 
 

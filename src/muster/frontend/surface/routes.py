@@ -13,8 +13,8 @@ from muster.frontend.responses.translate import Responses
 from muster.frontend.routes import RouteTable
 from muster.frontend.surface.route import Surface, SurfaceRoute
 from muster.frontend.tokens.routes import TokenRoutes
-from muster.http.connection import Handler
 from muster.http.exchange import Exchange
+from muster.http.handler import Handler
 
 __all__ = ["add_surfaces", "error_for"]
 

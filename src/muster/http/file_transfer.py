@@ -1,0 +1,186 @@
+"""Bytes of a file on their way into a socket, in constant memory and without blocking the loop.
+
+The system moves them itself (``sendfile``), on a second descriptor of the socket: uvloop has no
+``sendfile`` of its own, and does not let others wait for a socket that is its transport's. What is
+not in the page cache is read in a thread first: ``sendfile`` would make the loop wait for the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Awaitable, Callable
+
+from muster.errors import SourceError
+
+__all__ = ["PIECE_BYTES", "FileTransfer", "read_piece"]
+
+PIECE_BYTES = 512 * 1024
+"""Bytes sent at a time, hence the memory a transfer takes where the system cannot send by itself."""
+
+_NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
+_CANNOT = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTSOCK})
+"""What ``sendfile`` says of files and sockets it is not made for."""
+
+
+class FileTransfer:
+    """One part of a file and one client.
+
+    Args:
+        descriptor: Of the file; stays the caller's.
+        start: First byte to send.
+        stop: Where to end, exclusive.
+        on_sent: Told how many bytes each piece had.
+    """
+
+    __slots__ = ("_descriptor", "_offset", "_on_sent", "_stop")
+
+    def __init__(
+        self, descriptor: int, start: int, stop: int, on_sent: Callable[[int], None]
+    ) -> None:
+        self._descriptor = descriptor
+        self._offset = start
+        self._stop = stop
+        self._on_sent = on_sent
+
+    async def by_system(self, transport: asyncio.Transport, stall_s: float) -> bool:
+        """Let the system send; ``False``, with the rest left to send, where it cannot.
+
+        Nothing may be in the transport's buffer, and nothing be written to it meanwhile.
+
+        Raises:
+            TimeoutError: If the client does not take one piece within ``stall_s`` seconds.
+            SourceError: If the file cannot be read or is too short.
+            ConnectionError: If the client has gone.
+        """
+        sock = transport.get_extra_info("socket")
+        if sock is None or transport.get_extra_info("sslcontext") is not None:
+            return False
+        if not hasattr(os, "sendfile"):
+            return False
+        try:
+            out = os.dup(sock.fileno())
+        except OSError as error:  # closed by now, or no descriptor to be had
+            raise ConnectionResetError("the client has gone") from error
+        try:
+            while self._offset < self._stop:
+                async with asyncio.timeout(stall_s):
+                    if not await self._send_piece(out):
+                        return False
+        finally:
+            os.close(out)
+        return True
+
+    async def by_pieces(
+        self, write: Callable[[bytes], None], drained: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Read and write piece by piece.
+
+        Raises:
+            SourceError: If the file cannot be read or is too short.
+        """
+        while self._offset < self._stop:
+            piece = await read_piece(self._descriptor, self._offset, self._end_of_piece())
+            write(piece)
+            self._advance(len(piece))
+            await drained()
+
+    async def _send_piece(self, out: int) -> bool:
+        """Send a piece; ``False`` if the system cannot send this file to this socket."""
+        end = self._end_of_piece()
+        if not _is_cached(self._descriptor, self._offset, end):
+            await asyncio.to_thread(_read_blocking, self._descriptor, self._offset, end)
+        while self._offset < end:
+            try:
+                sent = os.sendfile(out, self._descriptor, self._offset, end - self._offset)
+            except (BlockingIOError, InterruptedError):
+                await _writable(out)
+                continue
+            except ConnectionError:
+                raise
+            except OSError as error:
+                if error.errno in _CANNOT:
+                    return False
+                raise _unreadable(self._offset, error) from error
+            if not sent:
+                raise _too_short(self._offset, self._stop)
+            self._advance(sent)
+        await asyncio.sleep(0)  # a client that never makes us wait must not keep the others waiting
+        return True
+
+    def _end_of_piece(self) -> int:
+        return min(self._offset + PIECE_BYTES, self._stop)
+
+    def _advance(self, count: int) -> None:
+        self._offset += count
+        self._on_sent(count)
+
+
+async def read_piece(descriptor: int, start: int, stop: int) -> bytes:
+    """Bytes of a file, read here if they are cached, and in a thread otherwise.
+
+    Raises:
+        SourceError: If it cannot be read, or ends before ``stop``.
+    """
+    if _NOWAIT is not None and stop > start:
+        data = bytearray(stop - start)
+        try:
+            count = os.preadv(descriptor, [data], start, _NOWAIT)
+        except OSError:  # not cached, or a file system that cannot say: the blocking read decides
+            count = 0
+        if count == len(data):
+            return bytes(data)
+    return await asyncio.to_thread(_read_blocking, descriptor, start, stop)
+
+
+async def _writable(descriptor: int) -> None:
+    """Wait until a socket takes more."""
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_writer(descriptor, _settle, ready)
+    try:
+        await ready
+    finally:
+        loop.remove_writer(descriptor)
+
+
+def _settle(ready: asyncio.Future[None]) -> None:
+    if not ready.done():
+        ready.set_result(None)
+
+
+def _is_cached(descriptor: int, start: int, stop: int) -> bool:
+    """Whether reading a piece would not wait for the disk, as far as its two ends tell."""
+    if _NOWAIT is None or start >= stop:
+        return False
+    byte = bytearray(1)
+    try:
+        return all(
+            os.preadv(descriptor, [byte], offset, _NOWAIT) == 1 for offset in (start, stop - 1)
+        )
+    except OSError:  # not cached, or a file system that cannot say
+        return False
+
+
+def _read_blocking(descriptor: int, start: int, stop: int) -> bytes:
+    pieces: list[bytes] = []
+    offset = start
+    while offset < stop:
+        try:
+            piece = os.pread(descriptor, stop - offset, offset)
+        except OSError as error:
+            raise _unreadable(offset, error) from error
+        if not piece:
+            raise _too_short(offset, stop)
+        pieces.append(piece)
+        offset += len(piece)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+def _unreadable(offset: int, error: OSError) -> SourceError:
+    return SourceError(f"cannot read on at byte {offset}: {error}")
+
+
+def _too_short(offset: int, stop: int) -> SourceError:
+    return SourceError(f"the file ended at byte {offset} of {stop}")
