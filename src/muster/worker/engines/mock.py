@@ -22,7 +22,7 @@ from muster.llm.protocol import EngineRequest
 from muster.llm.stops import StopChecker, StopRules
 from muster.wire.context import Context
 from muster.worker.engines.request import Item, choice_count, read_request
-from muster.worker.engines.timing import Pacer, Timing
+from muster.worker.engines.timing import Pacer, StepClock, Timing
 from muster.worker.engines.vocabulary import Vocabulary
 from muster.worker.engines.words import read_words
 
@@ -72,6 +72,7 @@ class MockEngine:
         self._words = read_words(tokenizer_path) if tokenizer_path else None
         self._vocabulary = Vocabulary(self._words.ids if self._words else _WORDS_WITHOUT_TOKENIZER)
         self._active_tokens = 0
+        self._clock = StepClock()
 
     @property
     def active_tokens(self) -> int:
@@ -110,18 +111,19 @@ class MockEngine:
         pacer = Pacer(context)
         held = len(request.token_ids)
         self._active_tokens += held
-        gap = timing.prefill_s(held)
+        due = pacer.wait(timing.prefill_s(held))
         try:
             for step in steps:
-                if not await pacer.wait(gap):
+                if not await due:
                     yield _cancelled()
                     return
                 held += len(step)
                 self._active_tokens += len(step)
-                gap = timing.step_s(self._active_tokens / total)
                 for item in step:
                     yield item
+                due = pacer.step(self._clock, timing.step_s(self._active_tokens / total))
         finally:
+            due.close()
             self._active_tokens -= held
 
     def _steps(self, request: EngineRequest) -> Iterator[Step]:

@@ -13,7 +13,7 @@ import msgspec
 from muster.errors import ConfigError
 from muster.wire.context import Context
 
-__all__ = ["Pacer", "Timing", "decode_step_s", "prefill_s"]
+__all__ = ["Pacer", "StepClock", "Timing", "decode_step_s", "prefill_s"]
 
 _NO_WAITING_FROM = 1e6
 _YIELD_EVERY = 32
@@ -80,6 +80,31 @@ def _is_instant(ratio: float) -> bool:
     return ratio == 0 or ratio >= _NO_WAITING_FROM
 
 
+class StepClock:
+    """When the decode steps of an engine end.
+
+    An engine with continuous batching decodes a token of every request it has in one step, so tokens
+    of all of them come at the same moment; a request that joins has its next at the end of the step
+    under way.
+    """
+
+    __slots__ = ("_end",)
+
+    def __init__(self) -> None:
+        self._end = 0.0
+
+    def end_after(self, due: float, step_s: float) -> float:
+        """The end of the first step that ends after ``due``; one begins there if none does.
+
+        Args:
+            due: When a request's last token was due.
+            step_s: How long a step takes that begins now.
+        """
+        if self._end <= due:
+            self._end = due + step_s
+        return self._end
+
+
 class Pacer:
     """The deadlines of one request. Make it when the request begins.
 
@@ -101,7 +126,14 @@ class Pacer:
         Where there is nothing to wait for, the other requests get their turn now and then all the
         same. A stop during a short wait is seen at its end.
         """
-        self._due += gap_s
+        return await self._until(self._due + gap_s)
+
+    async def step(self, clock: StepClock, step_s: float) -> bool:
+        """Wait for the end of the next step after the last deadline; see ``wait``."""
+        return await self._until(clock.end_after(self._due, step_s))
+
+    async def _until(self, due: float) -> bool:
+        self._due = due
         delay = self._due - self._loop.time()
         if delay > _LONG_WAIT_S:
             await self._wait_or_stop(delay)

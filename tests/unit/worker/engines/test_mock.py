@@ -255,8 +255,8 @@ def test_speedups_divide_the_times(tokenizer_path: Path) -> None:
 
 def test_requests_at_a_time_fill_the_cache_and_slow_each_other_down(tokenizer_path: Path) -> None:
     settings = MockSettings(total_kv_tokens=400)
+    (alone,) = _times(MockEngine(tokenizer_path, settings), request([1] * 100, max_tokens=2))
     engine = MockEngine(tokenizer_path, settings)
-    (alone,) = _times(engine, request([1] * 100, max_tokens=2))
     both = _times(engine, request([1] * 100, max_tokens=2), request([2] * 100, max_tokens=2))
     assert alone[1] - alone[0] == pytest.approx(decode_step_s(101 / 400))
     assert both[0][1] - both[0][0] > 1.3 * (alone[1] - alone[0])

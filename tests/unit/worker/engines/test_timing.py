@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from muster.errors import ConfigError
 from muster.testing.context import ManualContext
 from muster.testing.virtual_time import run_in_virtual_time
-from muster.worker.engines.timing import Pacer, Timing, decode_step_s, prefill_s
+from muster.worker.engines.timing import Pacer, StepClock, Timing, decode_step_s, prefill_s
 
 
 def test_the_formulas_give_the_times_measured_on_the_peer() -> None:
@@ -75,6 +75,27 @@ def test_deadlines_do_not_drift_when_one_is_missed() -> None:
         return times
 
     assert run_in_virtual_time(pace()) == pytest.approx([0.01, 0.02, 0.045, 0.045])
+
+
+def test_requests_share_the_steps_of_an_engine() -> None:
+    async def pace(clock: StepClock, first: float, count: int) -> list[float]:
+        loop, pacer = asyncio.get_running_loop(), Pacer(ManualContext())
+        await pacer.wait(first)
+        times = []
+        for _ in range(count):
+            await pacer.step(clock, 0.01)
+            times.append(loop.time())
+        return times
+
+    async def both() -> list[list[float]]:
+        clock = StepClock()
+        found = await asyncio.gather(pace(clock, 0.5, 3), pace(clock, 0.513, 3))
+        return [*found, await pace(clock, 9, 1)]  # steps begin anew after a pause
+
+    one, other, later = run_in_virtual_time(both())
+    assert one == pytest.approx([0.51, 0.52, 0.53])
+    assert other == pytest.approx([0.52, 0.53, 0.54])
+    assert later == pytest.approx([0.54 + 9 + 0.01])
 
 
 def test_a_stop_ends_a_long_wait_at_once() -> None:
