@@ -19,8 +19,8 @@ from muster.config.settings import MetadataSettings, SystemSettings
 from muster.content.snapshot import take_snapshot
 from muster.digest import Digest
 from muster.errors import ConfigError
+from muster.http.file_transfer import PIECE_BYTES
 from muster.names import EndpointId
-from muster.runtime.metadata.file_body import PIECE_BYTES
 from muster.runtime.metadata.registry import (
     BASE_SUFFIX,
     Artifact,
@@ -212,6 +212,15 @@ def test_needless_escapes_and_either_case_mean_the_same_name(tmp_path: Path) -> 
         prefix = b"/v1/metadata/ns/backend/generate/m/_base/"
         for spelling in (b"%c3%A9.json", b"%C3%A9%2Ejso%6e"):
             assert (await at.ask(prefix + spelling)).body == b"x"
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize("name", ["é.json".encode(), b"\xff.json"])
+def test_a_name_that_is_not_escaped_is_a_bad_request(tmp_path: Path, name: bytes) -> None:
+    async def test(at: Fixture) -> None:
+        at.publish("é.json", b"x")
+        assert (await at.ask(b"/v1/metadata/ns/backend/generate/m/_base/" + name)).status == 400
 
     run(tmp_path, test)
 
@@ -677,7 +686,7 @@ def test_sockets_have_nagle_off(tmp_path: Path, loop: LoopFactory) -> None:
         await at.ask("/live")
         http = at.server._http
         assert http is not None
-        transports = [handler.transport for handler in http.connections]
+        transports = [connection._transport for connection in http._connections]
         sockets = [transport.get_extra_info("socket") for transport in transports if transport]
         assert sockets
         assert all(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) for sock in sockets)

@@ -87,6 +87,21 @@ class HttpServer:
         for connection in list(self._connections):
             connection.close_when_idle()
 
+    async def finish(self, timeout_s: float) -> bool:
+        """Close as ``close_idle`` does, and wait at most that long for all connections to be gone.
+
+        Returns:
+            Whether none is left.
+        """
+        self.close_idle()
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self._connections:
+                    await self._all_gone.wait()
+        except TimeoutError:
+            return False
+        return True
+
     async def close(self) -> None:
         """Stop listening, cancel what is being handled, close every connection. Idempotent.
 

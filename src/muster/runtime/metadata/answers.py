@@ -9,14 +9,19 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
+import os
+from collections.abc import Mapping
 
 import msgspec
-from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from muster.config.settings import MetadataSettings
 from muster.digest import Digest
 from muster.errors import CardError, ContentError, InvalidArgument, SourceError
+from muster.http.exchange import Exchange
+from muster.http.file_transfer import read_piece
+from muster.http.replies import refuse_method, reply_empty, reply_json, reply_text
+from muster.http.writer import SlowReaderError
 from muster.log import facts
 from muster.runtime.metadata.conditional import (
     ByteRange,
@@ -25,7 +30,6 @@ from muster.runtime.metadata.conditional import (
     is_unchanged,
     range_asked,
 )
-from muster.runtime.metadata.file_body import OpenFile, send_body
 from muster.runtime.metadata.registry import Artifact, MetadataArtifactRegistry, MetadataKey
 from muster.runtime.metadata.route import METADATA_PREFIX, parse_path
 
@@ -38,13 +42,14 @@ BLOBS_PREFIX = "/v1/blobs/"
 FILES_PATH = "/v1/muster/files"
 """The route of the list of served files."""
 
-_ALLOW = {hdrs.ALLOW: "GET,HEAD"}
+_ALLOW = "GET,HEAD"
 _NOT_FOUND = "Not found"
 _NO_ROUTE = "Route not found"
 _UNREADABLE = "Failed to read file"
+_CONTENT_TYPE = "application/octet-stream"
 _RETRY_AFTER_S = 1
 _SMALL_BYTES = 64 * 1024
-"""Up to here a body leaves together with its headers, which costs half as much as a stream."""
+"""Up to here a body leaves in one write with its headers."""
 _STAGED_WAIT_S = 5.0
 """How long a request waits for a registration under way: the registry's word for its card."""
 _STAGED_POLL_S = 0.02
@@ -106,48 +111,52 @@ class MetadataAnswers:
             except KeyError:
                 return
 
-    async def answer(self, request: web.BaseRequest, path: str) -> web.StreamResponse | None:
-        """The answer to a request for ``path``, or ``None`` if it is not about files."""
+    async def answer(self, exchange: Exchange, path: str) -> bool:
+        """Answer a request for ``path``; ``False`` if it is not about files."""
         if path.startswith(METADATA_PREFIX):
             try:
                 key = parse_path(path)
             except InvalidArgument as error:
-                return self._refuse(400, error.message, "bad_request")
+                self._refuse(exchange, 400, error.message, "bad_request")
+                return True
             if key is None:
-                return self._refuse(404, _NO_ROUTE, "not_found")
-            return self._refusal(request) or await self._by_key(request, key)
-        if path.startswith(BLOBS_PREFIX):
-            return self._refusal(request) or await self._by_digest(
-                request, path[len(BLOBS_PREFIX) :]
-            )
-        if path == FILES_PATH:
-            return self._refusal(request) or self._list()
-        return None
+                self._refuse(exchange, 404, _NO_ROUTE, "not_found")
+            elif not self._is_refused(exchange):
+                await self._answer_key(exchange, key)
+        elif path.startswith(BLOBS_PREFIX):
+            if not self._is_refused(exchange):
+                await self._answer_digest(exchange, path[len(BLOBS_PREFIX) :])
+        elif path == FILES_PATH:
+            if not self._is_refused(exchange):
+                self._list(exchange)
+        else:
+            return False
+        return True
 
-    def _refusal(self, request: web.BaseRequest) -> web.Response | None:
-        """Why a request is not answered whatever it asks for; ``None`` if it is."""
-        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
+    def _is_refused(self, exchange: Exchange) -> bool:
+        """Refuse, and say so, what is not answered whatever it asks for."""
+        if exchange.method not in ("GET", "HEAD"):
             self._count("bad_request")
-            return web.Response(status=405, headers=_ALLOW)
+            refuse_method(exchange, allow=_ALLOW)
+            return True
         if self._token is None:
-            return None
-        given = request.headers.get(hdrs.AUTHORIZATION, "")
-        wanted = f"Bearer {self._token}"
-        if hmac.compare_digest(given.encode("utf-8", "surrogateescape"), wanted.encode()):
-            return None
+            return False
+        given = exchange.headers.get(b"authorization", b"")
+        if hmac.compare_digest(given, f"Bearer {self._token}".encode()):
+            return False
         self._count("unauthorized")
-        return web.Response(
-            status=401, headers={hdrs.WWW_AUTHENTICATE: "Bearer"}, text="a token is needed"
-        )
+        reply_text(exchange, 401, "a token is needed", {"www-authenticate": "Bearer"})
+        return True
 
-    async def _by_key(self, request: web.BaseRequest, key: MetadataKey) -> web.StreamResponse:
+    async def _answer_key(self, exchange: Exchange, key: MetadataKey) -> None:
         artifact = self._registry.get(key)
         if artifact is None and self._registry.is_staged(key):
             artifact = await self._when_published(key)
         if artifact is None:
-            return self._refuse(404, _NOT_FOUND, "not_found")
-        # The name may stand for other bytes tomorrow, so a cache has to ask.
-        return await self._send(request, artifact, cache_control="no-cache")
+            self._refuse(exchange, 404, _NOT_FOUND, "not_found")
+        else:
+            # The name may stand for other bytes tomorrow, so a cache has to ask.
+            await self._send(exchange, artifact, cache_control="no-cache")
 
     async def _when_published(self, key: MetadataKey) -> Artifact | None:
         """The file, once its registration is through; ``None`` if that fails or takes too long.
@@ -161,89 +170,100 @@ class MetadataAnswers:
             await asyncio.sleep(_STAGED_POLL_S)
         return self._registry.get(key)
 
-    async def _by_digest(self, request: web.BaseRequest, hexdigits: str) -> web.StreamResponse:
+    async def _answer_digest(self, exchange: Exchange, hexdigits: str) -> None:
         try:
             artifact = self._registry.find_blob(Digest.parse(f"blake3:{hexdigits}"))
         except CardError:
             artifact = None
         if artifact is None:
-            return self._refuse(404, _NOT_FOUND, "not_found")
-        return await self._send(
-            request, artifact, cache_control="public, max-age=31536000, immutable"
-        )
+            self._refuse(exchange, 404, _NOT_FOUND, "not_found")
+        else:
+            await self._send(
+                exchange, artifact, cache_control="public, max-age=31536000, immutable"
+            )
 
-    async def _send(
-        self, request: web.BaseRequest, artifact: Artifact, *, cache_control: str
-    ) -> web.StreamResponse:
+    async def _send(self, exchange: Exchange, artifact: Artifact, *, cache_control: str) -> None:
         tag, size_bytes = entity_tag(artifact.digest), artifact.size_bytes
-        headers = {
-            hdrs.CONTENT_TYPE: "application/octet-stream",
-            hdrs.ETAG: tag,
-            hdrs.ACCEPT_RANGES: "bytes",
-            hdrs.CACHE_CONTROL: cache_control,
-        }
-        if is_unchanged(request.headers.get(hdrs.IF_NONE_MATCH), tag):
+        headers = {"etag": tag, "accept-ranges": "bytes", "cache-control": cache_control}
+        asked = exchange.headers
+        if is_unchanged(_text(asked, b"if-none-match"), tag):
             self._count("not_modified")
-            del headers[hdrs.CONTENT_TYPE]
-            return web.Response(status=304, headers=headers)
+            reply_empty(exchange, 304, headers)
+            return
         part = range_asked(
-            request.headers.get(hdrs.RANGE),
-            request.headers.get(hdrs.IF_RANGE),
-            tag=tag,
-            size_bytes=size_bytes,
+            _text(asked, b"range"), _text(asked, b"if-range"), tag=tag, size_bytes=size_bytes
         )
         if isinstance(part, Unsatisfiable):
             self._count("unsatisfiable")
-            return web.Response(
-                status=416, headers={hdrs.CONTENT_RANGE: f"bytes */{size_bytes}", hdrs.ETAG: tag}
-            )
+            reply_empty(exchange, 416, {"content-range": f"bytes */{size_bytes}", "etag": tag})
+            return
         if part is not None:
-            headers[hdrs.CONTENT_RANGE] = part.content_range(size_bytes)
-        response = web.StreamResponse(status=200 if part is None else 206, headers=headers)
-        if request.method == hdrs.METH_HEAD:
-            response.content_length = size_bytes if part is None else part.size_bytes
-            await response.prepare(request)
+            headers["content-range"] = part.content_range(size_bytes)
+        if exchange.method == "HEAD":
+            length = size_bytes if part is None else part.size_bytes
+            exchange.start_sized(200 if part is None else 206, length, headers=headers)
             self._count("head")
-            return response
-        return await self._transfer(request, response, artifact, part)
+        else:
+            await self._transfer(exchange, artifact, part, headers)
 
     async def _transfer(
         self,
-        request: web.BaseRequest,
-        response: web.StreamResponse,
+        exchange: Exchange,
         artifact: Artifact,
         part: ByteRange | None,
-    ) -> web.StreamResponse:
+        headers: Mapping[str, str],
+    ) -> None:
         if not self._places:
             self._count("busy")
-            return web.Response(
-                status=503,
-                headers={hdrs.RETRY_AFTER: str(_RETRY_AFTER_S)},
-                text="too many transfers at a time",
-            )
-        start, stop = (0, artifact.size_bytes) if part is None else (part.start, part.stop)
+            text = "too many transfers at a time"
+            reply_text(exchange, 503, text, {"retry-after": str(_RETRY_AFTER_S)})
+            return
+        outcome = "cut"
         self._places -= 1
         try:
-            file = OpenFile(artifact.snapshot.open_fd(), start, stop)
-            if stop - start <= _SMALL_BYTES:
-                response = await _in_one_write(file, response)
-                self._bytes.inc(stop - start)
-            else:
-                await send_body(request, response, file, self._bytes.inc)
+            descriptor = artifact.snapshot.open_fd()
+            try:
+                await self._send_bytes(exchange, artifact, part, headers, descriptor)
+            finally:
+                os.close(descriptor)
+            outcome = "served" if part is None else "partial"
+        except (ConnectionError, SlowReaderError):
+            pass  # the client has gone, or was cut off; the connection closes with the exchange
         except (ContentError, OSError) as error:
-            if isinstance(error, ConnectionError):  # the client went away; aiohttp ends the request
-                self._count("cut")
-                raise
-            return self._unreadable(request, artifact, error)
+            outcome = self._report_unreadable(exchange, artifact, error)
         finally:
             self._places += 1
-        self._count("served" if part is None else "partial")
-        return response
+            self._count(outcome)
 
-    def _unreadable(
-        self, request: web.BaseRequest, artifact: Artifact, error: ContentError | OSError
-    ) -> web.StreamResponse:
-        """The copy failed: say so, or, if its headers are out, end on the closed connection."""
+    async def _send_bytes(
+        self,
+        exchange: Exchange,
+        artifact: Artifact,
+        part: ByteRange | None,
+        headers: Mapping[str, str],
+        descriptor: int,
+    ) -> None:
+        """Send a file, or a part of it; nothing has been sent if it cannot be read at all.
+
+        Raises:
+            SourceError: It cannot be read, or not to its end: then the connection is cut.
+            ConnectionError: The client has gone.
+            SlowReaderError: The client stalled.
+        """
+        start, stop = (0, artifact.size_bytes) if part is None else (part.start, part.stop)
+        status, size = 200 if part is None else 206, stop - start
+        first = await read_piece(descriptor, start, min(stop, start + _SMALL_BYTES))
+        if size == len(first):
+            exchange.respond(status, first, content_type=_CONTENT_TYPE, headers=headers)
+            self._bytes.inc(size)
+            return
+        body = exchange.start_sized(status, size, content_type=_CONTENT_TYPE, headers=headers)
+        await body.send_file(descriptor, start, stop, on_sent=self._bytes.inc)
+
+    def _report_unreadable(
+        self, exchange: Exchange, artifact: Artifact, error: ContentError | OSError
+    ) -> str:
+        """The copy failed: say so, if its headers are not out; return how it ended."""
         logger.warning(
             "a registered metadata file was not served whole",
             extra=facts(
@@ -252,12 +272,12 @@ class MetadataAnswers:
                 reason=error.message if isinstance(error, SourceError) else str(error),
             ),
         )
-        if request.transport is None or request.transport.is_closing():
-            self._count("cut")
-            return web.Response(status=500)
-        return self._refuse(500, _UNREADABLE, "unreadable")
+        if exchange.started:
+            return "cut"
+        reply_text(exchange, 500, _UNREADABLE)
+        return "unreadable"
 
-    def _list(self) -> web.Response:
+    def _list(self, exchange: Exchange) -> None:
         drifted = self._registry.drifted
         entries = [
             FileEntry(
@@ -274,18 +294,17 @@ class MetadataAnswers:
             )
             for each in self._registry.entries()
         ]
-        return web.Response(body=msgspec.json.encode(entries), content_type="application/json")
+        reply_json(exchange, 200, entries)
 
-    def _refuse(self, status: int, text: str, outcome: str) -> web.Response:
+    def _refuse(self, exchange: Exchange, status: int, text: str, outcome: str) -> None:
         self._count(outcome)
-        return web.Response(status=status, text=text)
+        reply_text(exchange, status, text)
 
     def _count(self, outcome: str) -> None:
         self._outcomes.labels(outcome).inc()
 
 
-async def _in_one_write(file: OpenFile, head: web.StreamResponse) -> web.Response:
-    """The whole of a small file as one response with ``head``'s status and headers."""
-    with file:
-        body = bytes(await file.read())
-    return web.Response(status=head.status, headers=head.headers, body=body)
+def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
+    """A header's value, or ``None`` if it was not sent."""
+    value = headers.get(name)
+    return None if value is None else value.decode("latin-1")

@@ -14,7 +14,7 @@ import msgspec
 from muster.errors import InvalidArgument
 from muster.runtime.metadata.registry import MetadataKey
 
-__all__ = ["METADATA_PREFIX", "format_path", "parse_path", "target_path"]
+__all__ = ["METADATA_PREFIX", "format_path", "parse_path"]
 
 METADATA_PREFIX = "/v1/metadata/"
 # Checked against the peer's cards name by name: tests/interop/test_same_card.py.
@@ -37,17 +37,6 @@ def format_path(key: MetadataKey) -> str:
         )
     except UnicodeEncodeError as error:
         raise InvalidArgument(f"{str(key)!r} is not valid UTF-8 and cannot be in a URL") from error
-
-
-def target_path(target: str) -> str:
-    """The raw path of an HTTP request target in origin or absolute form, without its query."""
-    path = target.partition("?")[0]
-    if path.startswith("/"):
-        return path
-    scheme, colon, rest = path.partition("://")
-    if not colon or not scheme.isalnum():
-        return path
-    return "/" + rest.partition("/")[2]
 
 
 def parse_path(path: str) -> MetadataKey | None:

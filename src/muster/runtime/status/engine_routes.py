@@ -12,13 +12,14 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
-from aiohttp import web
 
 from muster.config.settings import SystemSettings
-from muster.errors import InvalidArgument, ResponseTimeout, TooLargeError
+from muster.errors import InvalidArgument
+from muster.http.exchange import Exchange
+from muster.http.replies import reply_json, reply_text
 from muster.log import facts
 from muster.runtime.status.admin_calls import AdminCalls, CallRefusedError
-from muster.runtime.status.request_body import decode_name, read_body
+from muster.runtime.status.request_body import decode_name
 
 __all__ = ["ENGINE_PREFIX", "EngineCallback", "EngineRoutes"]
 
@@ -64,34 +65,42 @@ class EngineRoutes:
             raise InvalidArgument(f"the callback of engine route {name!r} cannot be called")
         self._callbacks[name] = callback
 
-    async def answer(self, request: web.BaseRequest, path: str) -> web.Response | None:
-        """The answer to a request for a raw path; ``None`` if it is not one of these routes."""
+    async def answer(self, exchange: Exchange, path: str) -> bool:
+        """Answer a request for a raw path; ``False`` if it is not one of these routes."""
         if not path.startswith(ENGINE_PREFIX) or path == ENGINE_PREFIX:
-            return None
+            return False
         try:
             name = decode_name(path[len(ENGINE_PREFIX) :], what="path")
         except InvalidArgument as error:
-            return web.Response(status=400, text=error.message)
+            reply_text(exchange, 400, error.message)
+            return True
         try:
-            raw = await read_body(request, self._settings)
-        except TooLargeError as error:
-            return web.Response(status=413, text=error.message)
-        except ResponseTimeout as error:
-            return _refusal(408, "Request timeout", error.message)
-        try:
-            body = msgspec.json.decode(raw) if raw else {}
+            body = msgspec.json.decode(exchange.body) if exchange.body else {}
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            return _refusal(400, "Invalid JSON", str(error))
+            _refuse(exchange, 400, "Invalid JSON", str(error))
+            return True
         callback = self._callbacks.get(name)
         if callback is None:
-            return _refusal(404, "Route not found", f"Route {ENGINE_PREFIX}{name} not found")
-        return await self._call(name, callback, body)
+            text = f"Route {ENGINE_PREFIX}{name} not found"
+            _refuse(exchange, 404, "Route not found", text)
+        else:
+            await self._call(exchange, name, callback, body)
+        return True
+
+    def refuse(self, exchange: Exchange, status: int, message: str) -> bool:
+        """Answer a request of these routes that did not arrive; ``False`` if it is another's."""
+        if status != 408 or not exchange.path.startswith(ENGINE_PREFIX):
+            return False
+        _refuse(exchange, status, "Request timeout", message)
+        return True
 
     async def close(self) -> None:
         """Cancel the callbacks that run; later requests are told so. Idempotent."""
         await self._calls.close()
 
-    async def _call(self, name: str, callback: EngineCallback, body: Any) -> web.Response:
+    async def _call(
+        self, exchange: Exchange, name: str, callback: EngineCallback, body: Any
+    ) -> None:
         try:
             result = await self._calls.run(callback, body)
         except CallRefusedError as refused:
@@ -100,21 +109,18 @@ class EngineRoutes:
                 extra=facts(route=name, reason=refused.message),
             )
             text = f"Route {ENGINE_PREFIX}{name}: {refused.message}"
-            return _refusal(refused.status, refused.error, text)
+            _refuse(exchange, refused.status, refused.error, text)
+            return
         except Exception as error:
             logger.exception("an engine callback failed", extra=facts(route=name))
             text = f"Python callback failed: {type(error).__qualname__}: {error}"
-            return _refusal(500, "Handler error", text)
+            _refuse(exchange, 500, "Handler error", text)
+            return
         try:
-            return _json(200, result)
+            reply_json(exchange, 200, result)
         except (TypeError, ValueError, RecursionError) as error:
-            return _refusal(500, "Handler error", f"Failed to serialize response: {error}")
+            _refuse(exchange, 500, "Handler error", f"Failed to serialize response: {error}")
 
 
-def _json(status: int, value: Any) -> web.Response:
-    body = msgspec.json.encode(value)
-    return web.Response(status=status, body=body, content_type="application/json")
-
-
-def _refusal(status: int, error: str, message: str) -> web.Response:
-    return _json(status, _Error(error, message))
+def _refuse(exchange: Exchange, status: int, error: str, message: str) -> None:
+    reply_json(exchange, status, _Error(error, message))

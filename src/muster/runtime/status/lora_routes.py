@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import msgspec
-from aiohttp import hdrs, web
 
 from muster.config.settings import SystemSettings
 from muster.errors import (
@@ -19,12 +18,12 @@ from muster.errors import (
     InvalidArgument,
     MusterError,
     NotRegisteredError,
-    ResponseTimeout,
-    TooLargeError,
 )
+from muster.http.exchange import Exchange
+from muster.http.replies import refuse_method, reply_json, reply_text
 from muster.log import facts
 from muster.runtime.status.admin_calls import AdminCalls, CallRefusedError
-from muster.runtime.status.request_body import decode_name, read_body
+from muster.runtime.status.request_body import decode_name
 
 __all__ = ["LORAS_PATH", "EndpointLoras", "LoraManager", "LoraReply", "LoraRoutes"]
 
@@ -32,8 +31,8 @@ logger = logging.getLogger(__name__)
 
 LORAS_PATH = "/v1/loras"
 
-_ALLOW_ALL = {hdrs.ALLOW: "GET,HEAD,POST"}
-_ALLOW_ONE = {hdrs.ALLOW: "DELETE"}
+_ALLOW_ALL = "GET,HEAD,POST"
+_ALLOW_ONE = "DELETE"
 
 
 class LoraReply(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -152,89 +151,92 @@ class LoraRoutes:
         """Ask ``manager`` from now on."""
         self._manager = manager
 
-    async def answer(self, request: web.BaseRequest, path: str) -> web.Response | None:
-        """The answer to a request for a raw path; ``None`` if it is not one of these routes."""
+    async def answer(self, exchange: Exchange, path: str) -> bool:
+        """Answer a request for a raw path; ``False`` if it is not one of these routes."""
         if not self._settings.lora_enabled or path == f"{LORAS_PATH}/":
-            return None
+            return False
         if path == LORAS_PATH:
-            if request.method in (hdrs.METH_GET, hdrs.METH_HEAD):
-                return await self._call(None, self._manager.list_loras)
-            if request.method == hdrs.METH_POST:
-                return await self._load(request)
-            return web.Response(status=405, headers=_ALLOW_ALL)
+            if exchange.method in ("GET", "HEAD"):
+                await self._call(exchange, None, self._manager.list_loras)
+            elif exchange.method == "POST":
+                await self._load(exchange)
+            else:
+                refuse_method(exchange, allow=_ALLOW_ALL)
+            return True
         if path.startswith(f"{LORAS_PATH}/"):
-            if request.method != hdrs.METH_DELETE:
-                return web.Response(status=405, headers=_ALLOW_ONE)
-            return await self._unload(path)
-        return None
+            if exchange.method == "DELETE":
+                await self._unload(exchange, path)
+            else:
+                refuse_method(exchange, allow=_ALLOW_ONE)
+            return True
+        return False
 
     async def close(self) -> None:
         """Cancel what runs; later requests are told so. Idempotent."""
         await self._calls.close()
 
-    async def _load(self, request: web.BaseRequest) -> web.Response:
-        if not _is_json(request.content_type):
+    async def _load(self, exchange: Exchange) -> None:
+        if not _is_json(exchange.header(b"content-type")):
             text = "Expected request with `Content-Type: application/json`"
-            return web.Response(status=415, text=text)
+            reply_text(exchange, 415, text)
+            return
         try:
-            raw = await read_body(request, self._settings)
-        except TooLargeError as error:
-            return web.Response(status=413, text=error.message)
-        except ResponseTimeout as error:
-            return web.Response(status=408, text=error.message)
-        try:
-            asked = msgspec.json.decode(raw, type=_Load)
+            asked = msgspec.json.decode(exchange.body, type=_Load)
         except msgspec.ValidationError as error:
             text = f"Failed to deserialize the JSON body into the target type: {error}"
-            return web.Response(status=422, text=text)
+            reply_text(exchange, 422, text)
+            return
         except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-            text = f"Failed to parse the request body as JSON: {error}"
-            return web.Response(status=400, text=text)
+            reply_text(exchange, 400, f"Failed to parse the request body as JSON: {error}")
+            return
         name, uri = asked.lora_name, asked.source.uri
         if not name or not uri:
             text = f"{'`source.uri`' if name else '`lora_name`'} is empty"
-            return web.Response(status=422, text=text)
-        return await self._call(name, self._manager.load_lora, name, uri)
+            reply_text(exchange, 422, text)
+        else:
+            await self._call(exchange, name, self._manager.load_lora, name, uri)
 
-    async def _unload(self, path: str) -> web.Response:
+    async def _unload(self, exchange: Exchange, path: str) -> None:
         try:
             name = decode_name(path[len(LORAS_PATH) + 1 :], what="lora_name")
         except InvalidArgument as error:
-            return web.Response(status=400, text=error.message)
-        return await self._call(name, self._manager.unload_lora, name)
+            reply_text(exchange, 400, error.message)
+        else:
+            await self._call(exchange, name, self._manager.unload_lora, name)
 
     async def _call(
-        self, name: str | None, call: Callable[..., Awaitable[LoraReply]], *arguments: str
-    ) -> web.Response:
+        self,
+        exchange: Exchange,
+        name: str | None,
+        call: Callable[..., Awaitable[LoraReply]],
+        *arguments: str,
+    ) -> None:
         try:
             reply: LoraReply = await self._calls.run(call, *arguments)
         except CallRefusedError as refused:
-            return _failed(refused.status, name, refused.message)
+            _fail(exchange, refused.status, name, refused.message)
         except MusterError as error:
-            return _failed(500, name, error.message)
+            _fail(exchange, 500, name, error.message)
         except Exception as error:
             logger.debug("a LoRA manager raised", exc_info=True)
-            return _failed(500, name, f"{type(error).__qualname__}: {error}")
-        if reply.status == "error":
-            _log_failure(name, reply.message)
-        return _response(500 if reply.status == "error" else 200, reply)
+            _fail(exchange, 500, name, f"{type(error).__qualname__}: {error}")
+        else:
+            if reply.status == "error":
+                _log_failure(name, reply.message)
+            reply_json(exchange, 500 if reply.status == "error" else 200, reply)
 
 
-def _is_json(content_type: str) -> bool:
-    return content_type == "application/json" or (
-        content_type.startswith("application/") and content_type.endswith("+json")
+def _is_json(header: str) -> bool:
+    kind = header.partition(";")[0].strip().lower()
+    return kind == "application/json" or (
+        kind.startswith("application/") and kind.endswith("+json")
     )
 
 
-def _failed(status: int, name: str | None, message: str) -> web.Response:
+def _fail(exchange: Exchange, status: int, name: str | None, message: str) -> None:
     _log_failure(name, message)
-    return _response(status, LoraReply(status="error", message=message, lora_name=name))
+    reply_json(exchange, status, LoraReply(status="error", message=message, lora_name=name))
 
 
 def _log_failure(name: str | None, reason: str | None) -> None:
     logger.warning("managing LoRAs failed", extra=facts(lora=name, reason=reason))
-
-
-def _response(status: int, reply: LoraReply) -> web.Response:
-    body = msgspec.json.encode(reply)
-    return web.Response(status=status, body=body, content_type="application/json")

@@ -15,26 +15,28 @@ from collections.abc import Callable
 from typing import Self
 
 import msgspec
-from aiohttp import hdrs, web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from muster.config.settings import MetadataSettings, SystemSettings
 from muster.errors import ConfigError
+from muster.http.exchange import Exchange
+from muster.http.replies import refuse_method, reply_text
+from muster.http.server import HttpServer
 from muster.log import facts
 from muster.runtime.metadata.answers import MetadataAnswers
 from muster.runtime.metadata.registry import MetadataArtifactRegistry
-from muster.runtime.metadata.route import target_path
 from muster.runtime.serving.health import HealthReport, StaleRegistry
 from muster.runtime.status.engine_routes import EngineRoutes
 from muster.runtime.status.lora_routes import LoraRoutes
+from muster.runtime.status.request_body import TOO_LARGE, body_limits
 from muster.wire.address import Addresses, bind_and_advertise, format_authority
 
 __all__ = ["HealthReport", "StatusServer"]
 
 logger = logging.getLogger(__name__)
 
-_ALLOW = {hdrs.ALLOW: "GET,HEAD"}
+_ALLOW = "GET,HEAD"
 _METRICS = "/metrics"
 _METADATA = "/metadata"
 _NO_ROUTE = "Route not found"
@@ -106,15 +108,15 @@ class StatusServer:
         self._files = MetadataAnswers(registry, metadata or MetadataSettings())
         self._health = health
         self._metrics = metrics
+        self._engine = engine
         self._routes = [routes for routes in (engine, loras) if routes is not None]
-        self._plain: dict[str, Callable[[web.BaseRequest], web.Response]] = {
+        self._plain: dict[str, Callable[[Exchange], None]] = {
             settings.health_path: self._get_health,
             settings.live_path: self._get_live,
             _METRICS: self._get_metrics,
             _METADATA: _get_metadata,
         }
-        self._http: web.Server | None = None
-        self._listener: asyncio.Server | None = None
+        self._http: HttpServer | None = None
         self._addresses: Addresses | None = None
         self._port = 0
 
@@ -135,21 +137,18 @@ class StatusServer:
         port = self._settings.port or 0
         if port < 0:
             raise ConfigError(f"the status server is turned off (port {port})")
-        if self._listener is not None:
+        if self._http is not None:
             raise ConfigError("the status server is running already")
         _check_paths(self._settings)
         addresses = await asyncio.to_thread(
             bind_and_advertise, self._settings.host, advertise=self._settings.advertise_host
         )
-        http = web.Server(self._answer, access_log=None)
+        http = HttpServer(self._answer, self._refuse, body_limits(self._settings))
         try:
-            listener = await asyncio.get_running_loop().create_server(
-                http, addresses.bind_host, port, backlog=1024
-            )
-        except OSError as error:
-            raise _cannot_listen(addresses.bind_host, port, error) from error
-        self._http, self._listener, self._addresses = http, listener, addresses
-        self._port = listener.sockets[0].getsockname()[1]
+            await http.start(addresses.bind_host, port)
+        except ConfigError as error:
+            raise _cannot_listen(addresses.bind_host, port, error.__cause__) from error
+        self._http, self._addresses, self._port = http, addresses, http.port
         self._files.register_metrics(self._metrics)
         logger.info("status server listens", extra=facts(url=self.base_url))
 
@@ -158,15 +157,14 @@ class StatusServer:
 
         Idempotent. A callback that does not stop is let go of after two seconds.
         """
-        listener, http = self._listener, self._http
-        self._listener = self._http = self._addresses = None
-        if listener is None or http is None:
+        http, self._http, self._addresses = self._http, None, None
+        if http is None:
             return
-        listener.close()
+        http.stop_listening()
         for routes in self._routes:
             await routes.close()
-        http.pre_shutdown()
-        await http.shutdown(timeout_s)
+        await http.finish(timeout_s)
+        await http.close()
         self._files.unregister_metrics(self._metrics)
 
     @property
@@ -185,44 +183,44 @@ class StatusServer:
             raise ConfigError("the status server does not run, so it has no address")
         return f"http://{format_authority(self._addresses.advertise_host, self._port)}"
 
-    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
-        path = target_path(request.raw_path)
-        answer = await self._files.answer(request, path)
-        if answer is not None:
-            return answer
-        get = self._plain.get(path)
-        if get is None:
-            return await self._routed(request, path)
-        if request.method not in (hdrs.METH_GET, hdrs.METH_HEAD):
-            return web.Response(status=405, headers=_ALLOW)
-        return get(request)
+    async def _answer(self, exchange: Exchange) -> None:
+        path = exchange.path
+        if await self._files.answer(exchange, path):
+            return
+        answer = self._plain.get(path)
+        if answer is None:
+            await self._route(exchange, path)
+        elif exchange.method not in ("GET", "HEAD"):
+            refuse_method(exchange, allow=_ALLOW)
+        else:
+            answer(exchange)
 
-    async def _routed(self, request: web.BaseRequest, path: str) -> web.Response:
+    async def _route(self, exchange: Exchange, path: str) -> None:
         for routes in self._routes:
-            answer = await routes.answer(request, path)
-            if answer is not None:
-                return answer
-        return web.Response(status=404, text=_NO_ROUTE)
+            if await routes.answer(exchange, path):
+                return
+        reply_text(exchange, 404, _NO_ROUTE)
 
-    def _get_health(self, _: web.BaseRequest) -> web.Response:
+    def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
+        """Answer what did not arrive, or what no route could answer."""
+        if self._engine is None or not self._engine.refuse(exchange, status, message):
+            reply_text(exchange, status, TOO_LARGE if status == 413 else message)
+
+    def _get_health(self, exchange: Exchange) -> None:
         report = self._health()
-        return web.Response(
-            status=200 if report.ready else 503,
-            body=_body(report),
-            content_type="application/json",
-        )
+        exchange.respond(200 if report.ready else 503, _body(report))
 
-    def _get_live(self, _: web.BaseRequest) -> web.Response:
-        return web.Response(body=_body(self._health(), live=True), content_type="application/json")
+    def _get_live(self, exchange: Exchange) -> None:
+        exchange.respond(200, _body(self._health(), live=True))
 
-    def _get_metrics(self, request: web.BaseRequest) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get(hdrs.ACCEPT, ""))
-        return web.Response(body=encode(self._metrics), headers={hdrs.CONTENT_TYPE: content_type})
+    def _get_metrics(self, exchange: Exchange) -> None:
+        encode, content_type = choose_encoder(exchange.header(b"accept"))
+        exchange.respond(200, encode(self._metrics), content_type=content_type)
 
 
-def _get_metadata(_: web.BaseRequest) -> web.Response:
+def _get_metadata(exchange: Exchange) -> None:
     """A page Dynamo has on Kubernetes only; elsewhere it says this."""
-    return web.Response(status=404, text=_NO_METADATA)
+    reply_text(exchange, 404, _NO_METADATA)
 
 
 def _check_paths(settings: SystemSettings) -> None:
@@ -236,15 +234,16 @@ def _check_paths(settings: SystemSettings) -> None:
         )
 
 
-def _cannot_listen(host: str, port: int, error: OSError) -> ConfigError:
+def _cannot_listen(host: str, port: int, error: BaseException | None) -> ConfigError:
     where = format_authority(host, port)
-    if error.errno == errno.EADDRINUSE:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
         return ConfigError(
             f"cannot start the status server: port {port} is in use on {host}",
             hint="stop what uses it, choose another with DYN_SYSTEM_PORT, "
             "or 0 to let the system pick one",
         )
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
     return ConfigError(
-        f"cannot start the status server on {where}: {error.strerror or error}",
+        f"cannot start the status server on {where}: {reason}",
         hint="choose another address with DYN_SYSTEM_HOST or another port with DYN_SYSTEM_PORT",
     )

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from muster.errors import InvalidArgument
 from muster.runtime.metadata.registry import MetadataKey
-from muster.runtime.metadata.route import METADATA_PREFIX, format_path, parse_path, target_path
+from muster.runtime.metadata.route import METADATA_PREFIX, format_path, parse_path
 
 text = st.text(st.characters(exclude_categories=["Cs"]))
 
@@ -82,19 +82,3 @@ def test_bytes_outside_utf8_are_refused_with_the_part_named(bad: str) -> None:
 def test_a_name_that_is_not_utf8_cannot_be_put_into_a_url() -> None:
     with pytest.raises(InvalidArgument, match="UTF-8"):
         format_path(MetadataKey("n", "c", "e", "s", "_base", "\udcff"))
-
-
-@pytest.mark.parametrize(
-    ("target", "path"),
-    [
-        ("/a/b", "/a/b"),
-        ("/a?b=/c", "/a"),
-        ("/a%3Fb", "/a%3Fb"),
-        ("//a", "//a"),
-        ("http://host:80/a/b?c", "/a/b"),
-        ("http://host", "/"),
-        ("*", "*"),
-    ],
-)
-def test_the_path_of_a_request_target(target: str, path: str) -> None:
-    assert target_path(target) == path
