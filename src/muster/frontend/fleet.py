@@ -40,6 +40,7 @@ from muster.frontend.report import FileReport, FleetReport
 from muster.frontend.route_policy import RoutePolicy
 from muster.frontend.served_model import Generate, ModelLimits, ServedModel
 from muster.frontend.variants import Variants
+from muster.llm.tokenizer_pool import TokenizerPool
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
 from muster.model.catalog.catalog import Catalog
@@ -108,6 +109,7 @@ class Fleet:
         self._wake = asyncio.Event()
         self._files: dict[tuple[GroupKey, str], FileTable] = {}
         self._leases = LeaseKeeper(store)
+        self._tokenizers = TokenizerPool()
         self._awaited: set[GroupKey] = set()
         self.admission = Admission(runtime.settings.guard)
         self.migrations = MigrationMetrics()
@@ -234,7 +236,7 @@ class Fleet:
             await self._leases.use((build.group, build.mdcsum), digests)
             client = await self._runtime.client_of(build.group.endpoint_id, self._routing.mode)
             replicas = await self._find_replicas(build, client)
-            built = await build_model(replicas, self._fetcher, notes)
+            built = await build_model(replicas, self._fetcher, notes, self._tokenizers)
             self.table.check(build.group.model)
         except MusterError as error:
             code, message = error.code, error.message

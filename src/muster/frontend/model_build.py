@@ -12,6 +12,7 @@ import msgspec
 
 from muster.errors import CardError
 from muster.llm.preprocessor import ModelFiles, Preprocessor
+from muster.llm.tokenizer_pool import TokenizerPool
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
 from muster.model.fetch.card_fetcher import CardFetcher
@@ -48,7 +49,10 @@ class BuiltModel(msgspec.Struct, frozen=True):
 
 
 async def build_model(
-    replicas: Sequence[Replica], fetcher: CardFetcher, watcher: BuildWatcher
+    replicas: Sequence[Replica],
+    fetcher: CardFetcher,
+    watcher: BuildWatcher,
+    tokenizers: TokenizerPool | None = None,
 ) -> BuiltModel:
     """Fetch the first replica's files from whichever replica gives them, and load them off the loop.
 
@@ -56,6 +60,7 @@ async def build_model(
         replicas: The group's members; at least one.
         fetcher: Fetches and verifies.
         watcher: Told how it gets on.
+        tokenizers: Where models share tokenizers, if they do.
 
     Raises:
         CardError: Nothing can be served from this card, or one of its files makes no sense.
@@ -78,7 +83,10 @@ async def build_model(
     resolved = await fetcher.resolve(replicas, progressed)
     watcher.files_here(resolved)
     preprocessor = await asyncio.to_thread(
-        Preprocessor.load, _files(resolved), context_length=card.context_length
+        Preprocessor.load,
+        _files(resolved),
+        context_length=card.context_length,
+        tokenizers=tokenizers,
     )
     return BuiltModel(card, resolved, preprocessor)
 

@@ -22,6 +22,7 @@ from muster.llm.prompt_encoder import PromptEncoder, find_boundaries
 from muster.llm.template import ChatTemplate, TemplateLimits
 from muster.llm.template_sources import find_template_sources, special_tokens_of
 from muster.llm.tokenizer import Tokenizer
+from muster.llm.tokenizer_pool import TokenizerPool
 
 __all__ = ["ModelFiles", "Preprocessor"]
 
@@ -111,8 +112,16 @@ class Preprocessor:
         context_length: int,
         limits: TemplateLimits | None = None,
         clock: Clock = SYSTEM_CLOCK,
+        tokenizers: TokenizerPool | None = None,
     ) -> Preprocessor:
         """Load a model's files.
+
+        Args:
+            files: Where they are.
+            context_length: See above.
+            limits: Bounds on what the template may do.
+            clock: What the template takes for today.
+            tokenizers: Where models share tokenizers, if they do.
 
         Raises:
             CardError: If one cannot be read or makes no sense; the message says which.
@@ -121,7 +130,8 @@ class Preprocessor:
         special_tokens_map = _read(files.special_tokens_map)
         config = _read(files.config)
         model_type = config.get("model_type")
-        tokenizer = Tokenizer.load(
+        load = Tokenizer.load if tokenizers is None else tokenizers.load
+        tokenizer = load(
             files.tokenizer,
             tokenizer_config=tokenizer_config,
             model_type=model_type if isinstance(model_type, str) else None,
