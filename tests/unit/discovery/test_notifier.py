@@ -10,8 +10,9 @@ import pytest
 
 from muster.discovery.directory import TEMP_PREFIX, RecordDirectory
 from muster.discovery.inotify import InotifyNotifier
-from muster.discovery.notifier import Notifier, WatchfilesNotifier, open_notifier
+from muster.discovery.notifier import Notifier, open_notifier
 from muster.discovery.wake import Wake
+from muster.discovery.watchfiles_notifier import WatchfilesNotifier
 from muster.errors import DiscoveryError
 
 WAIT_S = 10.0

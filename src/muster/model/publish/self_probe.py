@@ -10,11 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 
-import aiohttp
-from aiohttp import hdrs
-from yarl import URL
-
 from muster.digest import Digest
+from muster.http.head_request import ask_head
 from muster.log import facts
 
 __all__ = ["judge_answer", "probe_address"]
@@ -40,13 +37,14 @@ async def probe_address(
     """
     try:
         async with asyncio.timeout(timeout_s):
-            status, etag = await _ask(url, token)
+            headers = {"authorization": f"Bearer {token}"} if token is not None else {}
+            status, fields = await ask_head(url, headers)
     except TimeoutError:
         problem: str | None = f"no answer within {timeout_s:g} s"
-    except (aiohttp.ClientError, OSError, ValueError) as error:
+    except (OSError, ValueError) as error:
         problem = str(error) or type(error).__name__
     else:
-        problem = judge_answer(status, etag, digest)
+        problem = judge_answer(status, fields.get("etag"), digest)
     if problem is None:
         logger.info("the advertised metadata address answers", extra=facts(url=url))
         return True
@@ -69,13 +67,3 @@ def judge_answer(status: int, etag: str | None, digest: Digest) -> str | None:
     if status == 404:
         return "what answers there does not know the file (404): another worker or service"
     return f"it answers with status {status}"
-
-
-async def _ask(url: str, token: str | None) -> tuple[int, str | None]:
-    """Status and ETag."""
-    headers = {hdrs.AUTHORIZATION: f"Bearer {token}"} if token is not None else {}
-    async with (
-        aiohttp.ClientSession(trust_env=False) as session,
-        session.head(URL(url, encoded=True), headers=headers, allow_redirects=False) as reply,
-    ):
-        return reply.status, reply.headers.get(hdrs.ETAG)

@@ -88,6 +88,7 @@ class MetadataAnswers:
             ["outcome"],
             registry=None,
         )
+        self._counters: dict[str, Counter] = {}
         self._bytes = Counter(
             "muster_metadata_bytes", "Bytes of metadata files sent.", registry=None
         )
@@ -301,7 +302,10 @@ class MetadataAnswers:
         reply_text(exchange, status, text)
 
     def _count(self, outcome: str) -> None:
-        self._outcomes.labels(outcome).inc()
+        counter = self._counters.get(outcome)
+        if counter is None:
+            counter = self._counters[outcome] = self._outcomes.labels(outcome)
+        counter.inc()
 
 
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:

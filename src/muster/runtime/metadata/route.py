@@ -55,12 +55,12 @@ def parse_path(path: str) -> MetadataKey | None:
     parts = path[len(METADATA_PREFIX) :].split("/", len(_PARTS) - 1)
     if len(parts) < len(_PARTS) or not parts[-1]:
         return None
+    if "%" not in path and path.isascii():
+        return MetadataKey(*parts)
     return MetadataKey(*map(_decode, parts, _PARTS))
 
 
 def _decode(part: str, name: str) -> str:
-    if part.isascii() and "%" not in part:
-        return part
     try:
         return unquote_to_bytes(part.encode("utf-8", "surrogateescape")).decode("utf-8")
     except UnicodeError as error:
