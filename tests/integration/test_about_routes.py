@@ -14,6 +14,8 @@ import pytest
 from anthropic import AsyncAnthropic
 
 from muster import __version__
+from muster.config.settings import GuardSettings
+from muster.frontend.guard.access import is_admin_path
 from muster.frontend.model_table import ModelStatus
 from muster.frontend.openai.models import readiness
 from muster.frontend.openapi.operations import OPERATIONS
@@ -64,6 +66,27 @@ def test_the_document_lists_every_route_that_answers_and_every_status(directory:
                     assert answered != 404 or "{" in path
                 answered, _ = await get(re.sub(r"\{\w+\}", "tiny", path), "DELETE")
                 assert answered == 405
+
+    run(test())
+
+
+@pytest.mark.parametrize(
+    "guard", [GuardSettings(disable_admin=True), GuardSettings(admin_port=0)], ids=["off", "apart"]
+)
+def test_the_document_has_no_admin_routes_that_its_port_does_not_answer(
+    guard: GuardSettings,
+) -> None:
+    async def test() -> None:
+        async with (
+            running_frontend(guard=guard) as frontend,
+            aiohttp.ClientSession(f"http://127.0.0.1:{frontend.port}") as session,
+        ):
+            async with session.get("/openapi.json") as reply:
+                paths = (await reply.json())["paths"]
+            assert "/v1/chat/completions" in paths
+            assert [path for path in paths if is_admin_path(path)] == []
+            async with session.get("/busy_threshold") as reply:
+                assert reply.status == 404
 
     run(test())
 

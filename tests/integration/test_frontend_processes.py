@@ -54,7 +54,7 @@ def pids(api: Api) -> dict[int, int]:
 def started(site: Site, *options: str, count: int = COUNT, model: str = "tiny", **env: str) -> Api:
     """A frontend whose processes all serve the model."""
     api = site.start_frontend("--processes", str(count), *options, **env)
-    wait_until(lambda: "listening on" in api.process.text(), "it listens")
+    wait_for_text(api, "listening on")
     wait_until(lambda: len(processes(api)) == count, "all are known")
     if model:
         wait_until(
@@ -68,7 +68,11 @@ def started(site: Site, *options: str, count: int = COUNT, model: str = "tiny", 
 
 
 def wait_for_text(api: Api, text: str) -> None:
-    wait_until(lambda: text in api.process.text(), text)
+    def is_there() -> bool:
+        assert api.process.is_running(), api.process.text()[-3000:]
+        return text in api.process.text()
+
+    wait_until(is_there, text)
 
 
 @pytest.fixture

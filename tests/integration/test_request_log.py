@@ -135,7 +135,7 @@ def test_a_refusal_says_its_code_and_a_name_of_the_clients_own(
             running_frontend(speaking(directory)) as frontend,
             aiohttp.ClientSession(f"http://127.0.0.1:{frontend.port}") as session,
         ):
-            for body in ({**CHAT, "model": "nobody"}, {**CHAT, "temperature": 9}):
+            for body in ({**CHAT, "model": "nobody" + "x" * 500}, {**CHAT, "temperature": 9}):
                 named = {"x-request-id": "mine"}
                 async with session.post("/v1/chat/completions", json=body, headers=named) as reply:
                     await reply.read()
@@ -148,6 +148,7 @@ def test_a_refusal_says_its_code_and_a_name_of_the_clients_own(
     run(test())
     unknown, wrong, malformed = lines.all
     assert (unknown["status"], unknown["error"]) == (404, "model_not_found")
+    assert unknown["model"] == "nobody" + "x" * 94
     assert (wrong["status"], wrong["error"]) == (400, "invalid_value")
     assert {line.get("x_request_id", line["request_id"]) for line in (unknown, wrong)} == {"mine"}
     assert (malformed["status"], malformed["error"]) == (400, "bad_request")

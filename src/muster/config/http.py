@@ -174,10 +174,19 @@ class HttpSettings:
         help="Whether texts to embed get the tokens that begin and end them, where a request does "
         "not say (add_special_tokens).",
     )
-    drain_timeout_s: float = setting(
-        30.0,
+    refusing_s: float = setting(
+        5.0,
         env="DYN_HTTP_GRACEFUL_SHUTDOWN_TIMEOUT_SECS",
-        help="How long a shutdown waits for responses in flight.",
+        help="How long a shutdown that finishes responses goes on listening; whoever comes is answered "
+        "503 with Retry-After.",
         unit="s",
-        check=at_least(0),
+        check=between(0, 86_400),
+    )
+    drain_timeout_s: float = setting(
+        300.0,
+        env="MUSTER_DRAIN_TIMEOUT_SECS",
+        help="How long a shutdown of a frontend lets responses in flight go on; those that have not "
+        "ended then are cut off.",
+        unit="s",
+        check=between(0, 86_400),
     )

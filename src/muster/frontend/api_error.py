@@ -50,6 +50,9 @@ class ApiError(MusterError):
         param: The request's field at fault, if one is.
         slug: Stable code for programs.
         headers: Further response headers.
+
+    Attributes:
+        model: The name a request gave, where no model of that name is served; for the log.
     """
 
     code = "api"
@@ -68,6 +71,7 @@ class ApiError(MusterError):
         self.param = param
         self.slug = slug
         self.headers = dict(headers or {})
+        self.model = ""
         if status in _RETRYABLE:
             self.headers.setdefault("retry-after", str(_RETRY_AFTER_S))
 
@@ -115,9 +119,8 @@ def model_not_found(name: str, known: list[str]) -> ApiError:
         about = f"available: {some}{rest}"
     else:
         about = "no model is being served yet"
-    return ApiError(
-        404, f"The model `{name}` does not exist; {about}", param="model", slug="model_not_found"
-    )
+    message = f"The model `{name}` does not exist; {about}"
+    return _about_model(name, ApiError(404, message, param="model", slug="model_not_found"))
 
 
 def model_not_served(name: str, state: str, reason: str, message: str) -> ApiError:
@@ -125,4 +128,9 @@ def model_not_served(name: str, state: str, reason: str, message: str) -> ApiErr
     text = f"The model `{name}` is registered but not served: {state}"
     text += f" ({reason})" if reason else ""
     text += f": {message}" if message else ""
-    return ApiError(503, text, param="model", slug="model_not_ready")
+    return _about_model(name, ApiError(503, text, param="model", slug="model_not_ready"))
+
+
+def _about_model(name: str, error: ApiError) -> ApiError:
+    error.model = name
+    return error

@@ -7,8 +7,6 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import os
-import signal
 from collections.abc import Callable, Collection, Mapping
 
 from prometheus_client import CollectorRegistry
@@ -113,8 +111,6 @@ async def serve_frontend(
             ),
             siblings=siblings,
         )
-        if siblings is None or siblings.is_first:
-            await frontend.start()
 
         async def drain() -> None:
             """Answer what is in flight while workers are still in reach."""
@@ -122,21 +118,29 @@ async def serve_frontend(
             await frontend.close()
 
         runtime.on_withdraw(drain)
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(fleet.run())]
-            if siblings is not None:
-                tasks.append(
-                    group.create_task(siblings.run(functools.partial(_orphaned, frontend)))
-                )
-                if not siblings.is_first:
-                    await _catch_up(runtime, fleet.table, siblings.expected)
-                    siblings.settle()
-                    if runtime.phase is Phase.RUNNING:
-                        await frontend.start()
-            on_ready(frontend)
-            await runtime.wait_closed()
-            for task in tasks:
-                task.cancel()
+        try:
+            if siblings is None or siblings.is_first:
+                await frontend.start()
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(fleet.run())]
+                if siblings is not None:
+                    link = siblings.run(
+                        shut_down=runtime.shutdown,
+                        orphaned=functools.partial(_orphaned, runtime, frontend),
+                    )
+                    tasks.append(group.create_task(link))
+                    if not siblings.is_first:
+                        await _catch_up(runtime, fleet.table, siblings.expected)
+                        siblings.settle()
+                        if runtime.phase is Phase.RUNNING:
+                            await frontend.start()
+                on_ready(frontend)
+                await runtime.wait_closed()
+                for task in tasks:
+                    task.cancel()
+        finally:
+            # Also what began to listen while the runtime was already closing.
+            await frontend.close()
 
 
 async def _catch_up(
@@ -151,8 +155,8 @@ async def _catch_up(
                 await asyncio.sleep(_LOOK_S)
 
 
-def _orphaned(frontend: Frontend) -> None:
+def _orphaned(runtime: DistributedRuntime, frontend: Frontend) -> None:
     """End as on SIGTERM; whoever starts the supervisor again finds the port free."""
     logger.error("the supervisor is gone")
     frontend.stop_listening()
-    os.kill(os.getpid(), signal.SIGTERM)
+    runtime.shutdown()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+from collections.abc import Iterator
 from typing import cast
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
@@ -48,6 +49,8 @@ __all__ = ["Frontend"]
 logger = logging.getLogger(__name__)
 
 _WHILE_DRAINING = frozenset({"/health", "/live", "/metrics", "/v1/muster/models"})
+_LONGEST_NAME = 100
+"""Of a model that is not served, in a log line."""
 _REFUSALS = {
     400: "bad_request",
     401: "invalid_api_key",
@@ -135,6 +138,7 @@ class Frontend:
         if self._guard.admin_door is not None:
             handle = functools.partial(self._handle, admin_door=self._guard.admin_door)
             self._admin_server = HttpServer(handle, self._refuse, limits)
+            self._admin_server.counts = self._server.counts  # both ports are one service
 
     def _make_routes(
         self, table: ModelTable, metrics: FrontendMetrics, *, begin_traces: bool
@@ -190,7 +194,7 @@ class Frontend:
         routes.add("GET", "/busy_threshold", busy.list)
         routes.add("POST", "/busy_threshold", busy.change)
         routes.add("GET", "/metrics", self._metrics)
-        AboutRoutes(routes).add()
+        AboutRoutes(routes, self._shows).add()
         dashboard = DashboardFiles()
         routes.add("GET", "/v1/muster/live", self._live.handle)
         routes.add("GET", "/dashboard", dashboard.page)
@@ -231,42 +235,66 @@ class Frontend:
     async def drain(self) -> bool:
         """Refuse new requests (503) and wait for those in flight, as long as the settings allow.
 
-        Probes are still answered, with ``draining``. Idempotent.
+        It listens for some seconds more, so that who comes is told to try elsewhere; one process of
+        several that ends alone does not, for others take its place. Probes are still answered, with
+        ``draining``. Idempotent.
 
         Returns:
             Whether all requests have been answered.
         """
         self._state.draining = True
-        if self._siblings is not None and not self._siblings.all_drain:
-            self.stop_listening()
         self._live.end()
-        self._server.close_idle()
-        if self._admin_server is not None:
-            self._admin_server.close_idle()
-        if self._in_flight:
-            self._quiet.clear()
-            try:
-                async with asyncio.timeout(self._settings.drain_timeout_s):
-                    await self._quiet.wait()
-            except TimeoutError:
-                logger.warning("drain timed out", extra=facts(in_flight=self._in_flight))
-                return False
+        if self._siblings is not None and not self._siblings.all_drain:
+            self._leave()
+        if not self._in_flight:
+            return True
+        self._quiet.clear()
+        settings = self._settings
+        logger.info(
+            "responses in flight are finished",
+            extra=facts(in_flight=self._in_flight, budget_s=settings.drain_timeout_s),
+        )
+        leaving = asyncio.get_running_loop().call_later(settings.refusing_s, self._leave)
+        try:
+            async with asyncio.timeout(settings.drain_timeout_s):
+                await self._quiet.wait()
+        except TimeoutError:
+            logger.warning(
+                "responses in flight were cut off",
+                extra=facts(in_flight=self._in_flight, budget_s=settings.drain_timeout_s),
+            )
+            return False
+        finally:
+            leaving.cancel()
         return True
+
+    def _leave(self) -> None:
+        """Keep those connections only that a response is on its way on."""
+        self.stop_listening()
+        for server in self._servers():
+            server.close_idle()
 
     def stop_listening(self) -> None:
         """Leave new connections to others; those that are there stay. Idempotent."""
-        self._server.stop_listening()
-        if self._admin_server is not None:
-            self._admin_server.stop_listening()
+        for server in self._servers():
+            server.stop_listening()
 
     async def close(self) -> None:
         """Stop at once: cancel requests in flight, close all connections. Idempotent."""
         self._state.draining = True
         await self._live.close()
-        await self._server.close()
-        if self._admin_server is not None:
-            await self._admin_server.close()
+        for server in self._servers():
+            await server.close()
         await self._guard.close()
+
+    def _shows(self, path: str) -> bool:
+        """Whether the service's own port answers this path."""
+        return self._door is None or self._door.shows(path)
+
+    def _servers(self) -> Iterator[HttpServer]:
+        yield self._server
+        if self._admin_server is not None:
+            yield self._admin_server
 
     async def _handle(self, exchange: Exchange, admin_door: Door | None = None) -> None:
         exchange.request_id = response_id(exchange)
@@ -304,6 +332,8 @@ class Frontend:
                     error=error.message,
                 ),
             )
+        if error.model and exchange.details is None:
+            exchange.details = lambda: {"model": error.model[:_LONGEST_NAME]}
         exchange.error = error.slug or ""
         exchange.respond(error.status, error_for(exchange, error), headers=error.headers)
 

@@ -81,7 +81,7 @@ class Door:
                 return
             exchange.fields += _lines(self._cors.headers(exchange.header(b"origin")))
         holder = self._holder(exchange)
-        if self._shows is not None and not self._shows(exchange.path):
+        if not self.shows(exchange.path):
             raise ApiError(
                 404,
                 f"Route not found: {exchange.method} {exchange.path}",
@@ -92,6 +92,10 @@ class Door:
             await handler(exchange)
         else:
             await self._handle_of(holder, exchange, handler)
+
+    def shows(self, path: str) -> bool:
+        """Whether this port answers a path at all, if there is a route for it."""
+        return self._shows is None or self._shows(path)
 
     def knows(self, target: bytes, headers: Mapping[bytes, bytes]) -> bool:
         """Whether a request with this head would be let in; asked before a large body is read."""

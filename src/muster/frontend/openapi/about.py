@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -22,10 +23,12 @@ class AboutRoutes:
 
     Args:
         routes: The routes.
+        shows: Whether the port that the document is asked for at answers a route's path.
     """
 
-    def __init__(self, routes: RouteTable) -> None:
+    def __init__(self, routes: RouteTable, shows: Callable[[str], bool]) -> None:
         self._routes = routes
+        self._shows = shows
         self._document = b""
         self._page = _PAGE.read_bytes()
         self._version = msgspec.json.encode({"version": __version__})
@@ -44,7 +47,7 @@ class AboutRoutes:
     async def document(self, exchange: Exchange) -> None:
         """The OpenAPI document."""
         if not self._document:
-            entries = self._routes.entries()
+            entries = [entry for entry in self._routes.entries() if self._shows(entry[1])]
             document = await asyncio.to_thread(openapi_document, entries)
             self._document = msgspec.json.encode(document)
         exchange.respond(200, self._document)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import msgspec
@@ -88,6 +87,7 @@ class Siblings:
         self._verdict: Callable[[], Verdict] = lambda: Verdict("unavailable", "it starts")
         self._served: Callable[[], Iterable[str]] = tuple
         self._events: RecentEvents | None = None
+        self._shut_down: Callable[[], None] = _nothing
         self._others: dict[int, Seen] = {}
         self._tallies: dict[int, dict[str, Tally]] = {}
         self._past: dict[str, Tally] = {}
@@ -135,18 +135,22 @@ class Siblings:
         self._served = served
         self._events = events
 
-    async def run(self, on_orphaned: Callable[[], None]) -> None:
+    async def run(self, *, shut_down: Callable[[], None], orphaned: Callable[[], None]) -> None:
         """Listen to the supervisor and tell it how this process does, until cancelled.
 
         Args:
-            on_orphaned: Called once, when the supervisor is gone; nothing is done after that.
+            shut_down: Begins an orderly end, if none has begun; called when all are to end. It is
+                no signal: whoever sends one to every process at once, as systemd does, would see
+                it counted as the second, which cuts off what is in flight.
+            orphaned: Called once, when the supervisor is gone; nothing is done after that.
         """
+        self._shut_down = shut_down
         async with asyncio.TaskGroup() as group:
             ticking = group.create_task(self._tick_on())
             while (message := await self._channel.from_supervisor()) is not None:
                 self._heard(message)
             ticking.cancel()
-        on_orphaned()
+        orphaned()
 
     def settle(self) -> None:
         """Use what the others use, as far as that is known; before this process listens."""
@@ -244,7 +248,7 @@ class Siblings:
                 self._past |= message.past
             case Drain():
                 self.all_drain = True
-                os.kill(os.getpid(), signal.SIGTERM)
+                self._shut_down()
             case Note():
                 if self._events is not None:
                     self._events.add(message.level, message.what, detail=message.detail)
@@ -300,6 +304,10 @@ class Siblings:
             self._channel.send(Page(0, page_of(self._registry)))
             took = self._clock.monotonic() - begun
             self._page_at = begun + took * _SHARE
+
+
+def _nothing() -> None:
+    """Before ``run``, nobody hears the supervisor."""
 
 
 def _active(tallies: Iterable[Tally]) -> int:

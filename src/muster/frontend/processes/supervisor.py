@@ -18,6 +18,8 @@ import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 
+import msgspec
+
 from muster.clock import SYSTEM_CLOCK
 from muster.config.settings import Settings
 from muster.errors import ConfigError, MusterError
@@ -34,8 +36,11 @@ logger = logging.getLogger(__name__)
 
 _SILENT_S = 60.0
 """A process tells of itself every second. One that has been silent for so long serves nobody."""
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BEYOND_DRAIN_S = 10.0
 _FORCED_S = 0.5
+_WITHOUT_SOCKET_S = 10.0
+_REAP_S = 5.0
 
 OnReady = Callable[[int, int], None]
 """Called with the port and the admin port (0 for none) once all processes listen."""
@@ -70,17 +75,22 @@ class Begin:
     usages: int | None
 
 
-async def supervise(settings: Settings, command: Sequence[str], on_ready: OnReady) -> None:
+async def supervise(
+    settings: Settings, command: Sequence[str], on_ready: OnReady, *, silent_s: float = _SILENT_S
+) -> None:
     """Run ``settings.processes.count`` processes until SIGTERM or SIGINT; a second signal forces.
 
     Each drains within the one deadline of the settings. One that ends before that is started again,
-    after pauses that grow; one that has not said anything for a minute is ended first.
+    after pauses that grow; one that has not said anything for some time is ended first, whether it
+    hangs in its imports or serves. As long as not all have listened once, a process that ends by
+    itself ends all: what keeps one from starting keeps the next one, too.
 
     Args:
         settings: All settings.
         command: Starts a process that takes its ``Begin`` from a socket, whose descriptor is
             added as the last argument.
         on_ready: Called once.
+        silent_s: After how many seconds of silence a process is ended.
 
     Raises:
         ConfigError: A port cannot be had, or a setting is wrong.
@@ -96,11 +106,14 @@ async def supervise(settings: Settings, command: Sequence[str], on_ready: OnRead
             stack.enter_context(admin)
             guard = dataclasses.replace(guard, admin_port=admin.port)
         settings = dataclasses.replace(settings, http=http, guard=guard)
-        await _Supervisor(settings, command, on_ready).run()
+        await _Supervisor(settings, command, on_ready, silent_s).run()
 
 
 class _Supervisor:
-    def __init__(self, settings: Settings, command: Sequence[str], on_ready: OnReady) -> None:
+    def __init__(
+        self, settings: Settings, command: Sequence[str], on_ready: OnReady, silent_s: float
+    ) -> None:
+        self._silent_s = silent_s
         self._settings = settings
         self._command = command
         self._on_ready = on_ready
@@ -118,15 +131,15 @@ class _Supervisor:
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._signalled, number)
+        for each in _SIGNALS:
+            loop.add_signal_handler(each, self._signalled, each)
         try:
             async with asyncio.TaskGroup() as group:
-                for process in range(self._count):
-                    group.create_task(self._keep(process))
+                for number in range(self._count):
+                    group.create_task(self._keep(number))
         finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+            for each in _SIGNALS:
+                loop.remove_signal_handler(each)
             await self._hub.close()
         if self._forced is not None:
             _take_usual_course(self._forced)
@@ -135,39 +148,70 @@ class _Supervisor:
 
     # -- one process -------------------------------------------------------------------------
 
-    async def _keep(self, process: int) -> None:
+    async def _keep(self, number: int) -> None:
         """Have this process run until all are to end."""
         pause = RestartPause()
         restarts = 0
         while not self._stopping.is_set():
             begun = SYSTEM_CLOCK.monotonic()
             try:
-                failed, code = await self._live(process, restarts)
+                failed, code = await self._live(number, restarts)
+                how = _describe(code)
             except OSError as error:  # no memory, no descriptors: it may get better
-                failed, code = Failed(f"a process cannot be started: {error}", 1), 1
+                how = f"a process cannot be started: {error}"
+                failed, code = Failed(how, 1), 1
             if self._stopping.is_set():
                 return
-            if failed is not None and not self._was_ready:
-                self._fail(failed)
+            if code > 0 and not self._was_ready:
+                self._fail(failed or Failed(f"a process could not start: {how}; see the log", 1))
                 return
             wait_s = pause.after(SYSTEM_CLOCK.monotonic() - begun)
-            how = _describe(code)
             why = {} if failed is None else {"reason": failed.text}
             logger.error(
                 "a process has ended and is started again",
-                extra=facts(ended=process, how=how, again_in_s=wait_s, **why),
+                extra=facts(ended=number, how=how, again_in_s=wait_s, **why),
             )
-            self._hub.note("error", f"process {process} has ended and is started again", how)
+            self._hub.note("error", f"process {number} has ended and is started again", how)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._stopping.wait()
             restarts += 1
 
     async def _live(self, number: int, restarts: int) -> tuple[Failed | None, int]:
-        """One life of a process: why it failed, if it said so, and its exit code."""
+        """One life of a process: why it failed, if it said so, and its exit code.
+
+        Raises:
+            OSError: It cannot be started.
+        """
+        async with contextlib.AsyncExitStack() as stack:
+            process, connection = await self._start()
+            stack.push_async_callback(_reap, process)
+            channel = await Channel.over(connection)
+            stack.callback(channel.close)
+            self._processes[number] = process
+            stack.callback(self._has_ended, number)
+            begin = Begin(
+                settings=self._settings,
+                process=number,
+                restarts=restarts,
+                expected=tuple(self._hub.served()),
+                started=self._started,
+                count=self._count,
+                usages=None if self._usages is None else self._usages.descriptor,
+            )
+            channel.send_payload(pickle.dumps(begin))
+            self._hub.joined(number, channel, pid=process.pid, restarts=restarts)
+            if self._stopping.is_set():
+                _send(process, signal.SIGTERM)
+            failed = await self._attend(number, channel, process)
+            return failed, await process.wait()
+
+    async def _start(self) -> tuple[Process, socket.socket]:
+        """A new process, and our end of its socket."""
         shared = () if self._usages is None else (self._usages.descriptor,)
         ours, theirs = socket.socketpair()
-        with theirs:
+        with theirs, contextlib.ExitStack() as stack:
+            stack.enter_context(ours)
             process = await asyncio.create_subprocess_exec(
                 *self._command,
                 str(theirs.fileno()),
@@ -176,48 +220,32 @@ class _Supervisor:
                 # A terminal's Ctrl-C is for the supervisor, which says it to all.
                 start_new_session=True,
             )
-        self._processes[number] = process
-        channel = await Channel.over(ours)
-        begin = Begin(
-            settings=self._settings,
-            process=number,
-            restarts=restarts,
-            expected=tuple(self._hub.served()),
-            started=self._started,
-            count=self._count,
-            usages=None if self._usages is None else self._usages.descriptor,
-        )
-        channel.send_payload(pickle.dumps(begin))
-        self._hub.joined(number, channel, pid=process.pid, restarts=restarts)
-        if self._stopping.is_set():
-            _send(process, signal.SIGTERM)
-        try:
-            failed = await self._attend(number, channel, process)
-            code = await process.wait()
-        finally:
-            self._hub.left(number)
-            if self._usages is not None:
-                self._usages.forget_process(number)
-            self._ready.discard(number)
-            channel.close()
-            del self._processes[number]
-        return failed, code
+            stack.pop_all()
+        return process, ours
+
+    def _has_ended(self, number: int) -> None:
+        self._hub.left(number)
+        if self._usages is not None:
+            self._usages.forget_process(number)
+        self._ready.discard(number)
+        del self._processes[number]
 
     async def _attend(self, number: int, channel: Channel, process: Process) -> Failed | None:
+        """Listen to a process until it closes its socket, or has to be ended: why it failed, if so."""
         failed = None
         while True:
             try:
-                async with asyncio.timeout(_SILENT_S):
+                async with asyncio.timeout(self._silent_s):
                     message = await channel.from_process()
             except TimeoutError:
-                logger.error(  # noqa: TRY400 - no traceback of ours says why
-                    "a process is silent and is ended",
-                    extra=facts(silent=number, pid=process.pid, seconds=_SILENT_S),
-                )
-                _send(process, signal.SIGKILL)
+                _end(process, f"it has been silent for {self._silent_s:g} s", number)
+                return failed
+            except msgspec.DecodeError as error:  # Muster was upgraded under a running supervisor
+                _end(process, f"it does not speak as its supervisor does: {error}", number)
                 return failed
             match message:
                 case None:
+                    await self._see_it_end(number, process)
                     return failed
                 case Failed():
                     failed = message
@@ -225,6 +253,14 @@ class _Supervisor:
                     self._is_ready(number, message)
                 case _:
                     self._hub.heard(number, message)
+
+    async def _see_it_end(self, number: int, process: Process) -> None:
+        """A process without its socket has nothing more to do, and some seconds for that."""
+        try:
+            async with asyncio.timeout(_WITHOUT_SOCKET_S):
+                await process.wait()
+        except TimeoutError:
+            _end(process, "it hangs at its end", number)
 
     def _is_ready(self, number: int, ready: Ready) -> None:
         logger.info("a process listens", extra=facts(listens=number))
@@ -264,6 +300,20 @@ class _Supervisor:
     def _send_all(self, number: signal.Signals) -> None:
         for process in [*self._processes.values()]:
             _send(process, number)
+
+
+def _end(process: Process, why: str, number: int) -> None:
+    logger.error("a process is killed", extra=facts(killed=number, pid=process.pid, reason=why))
+    _send(process, signal.SIGKILL)
+
+
+async def _reap(process: Process) -> None:
+    """Leave no process behind; nothing to do for one that has been waited for."""
+    if process.returncode is None:
+        _send(process, signal.SIGKILL)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_REAP_S):
+                await process.wait()
 
 
 def _send(process: Process, number: signal.Signals) -> None:

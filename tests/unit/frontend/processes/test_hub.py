@@ -30,6 +30,7 @@ class Part:
         self.channel = channel
         self.events = RecentEvents(SYSTEM_CLOCK)
         self.orphaned = asyncio.Event()
+        self.shut_down = asyncio.Event()
 
     def answer(self, count: int) -> None:
         for _ in range(count):
@@ -64,7 +65,11 @@ async def joined(hub: Hub, process: int, *, listens: bool = True) -> AsyncIterat
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(attend())]
         if listens:
-            tasks.append(group.create_task(part.siblings.run(part.orphaned.set)))
+            tasks.append(
+                group.create_task(
+                    part.siblings.run(shut_down=part.shut_down.set, orphaned=part.orphaned.set)
+                )
+            )
         try:
             yield part
         finally:
@@ -176,6 +181,20 @@ def test_the_end_of_the_supervisor_is_seen() -> None:
             part.channel.close()
             async with asyncio.timeout(10):
                 await part.orphaned.wait()
+        await hub.close()
+
+    run(main())
+
+
+def test_a_process_that_is_told_to_end_knows_that_all_do_and_gets_no_signal() -> None:
+    async def main() -> None:
+        hub = Hub(2)
+        async with joined(hub, 0) as first, joined(hub, 1) as second:
+            hub.drain(0)
+            await until(first.shut_down.is_set)
+            assert first.siblings.all_drain
+            assert not second.shut_down.is_set()
+            assert not second.siblings.all_drain
         await hub.close()
 
     run(main())
