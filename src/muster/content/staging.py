@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import Final
 
 from muster.content.directory import make_private_directory
-from muster.content.disk import Fingerprint, store_errors, sync_directory, write_all
+from muster.content.disk import Fingerprint, store_errors, write_all
 from muster.content.promise import Promise
 from muster.errors import StoreError
 
@@ -109,7 +109,7 @@ class StagedBlob:
         self._promise.taken(data)
 
     def commit(self) -> Path:
-        """Check the digest and put the blob in place, durably.
+        """Check the digest and put the blob in place, its bytes on the disk before its name.
 
         A blob that is there already is replaced by the same bytes; readers see one or the other.
 
@@ -168,7 +168,9 @@ class StagedBlob:
         temporary.replace(self._target)
         self._forget()
         self._on_commit(fingerprint)
-        sync_directory(self._target.parent)
+        # The bytes are on the disk before they have their name. The name itself may go when the
+        # machine loses its power, which costs a refetch; a sync of the directory costs as much as
+        # the file's, every time.
 
     def _forget(self) -> None:
         if self._temporary is not None:
