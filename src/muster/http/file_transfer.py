@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from muster.errors import SourceError
 
-__all__ = ["PIECE_BYTES", "FileTransfer", "read_piece"]
+__all__ = ["PIECE_BYTES", "FileTransfer", "can_send_files", "read_piece"]
 
 PIECE_BYTES = 512 * 1024
 """Bytes sent at a time, hence the memory a transfer takes where the system cannot send by itself."""
@@ -45,22 +45,18 @@ class FileTransfer:
         self._on_sent = on_sent
 
     async def by_system(self, transport: asyncio.Transport, stall_s: float) -> bool:
-        """Let the system send; ``False``, with the rest left to send, where it cannot.
+        """Let the system send; ``False``, with the rest left to send, if it cannot send this file.
 
-        Nothing may be in the transport's buffer, and nothing be written to it meanwhile.
+        Nothing may be in the transport's buffer, and nothing be written to it meanwhile; the
+        transport is one that ``can_send_files``.
 
         Raises:
             TimeoutError: If the client does not take one piece within ``stall_s`` seconds.
             SourceError: If the file cannot be read or is too short.
             ConnectionError: If the client has gone.
         """
-        sock = transport.get_extra_info("socket")
-        if sock is None or transport.get_extra_info("sslcontext") is not None:
-            return False
-        if not hasattr(os, "sendfile"):
-            return False
         try:
-            out = os.dup(sock.fileno())
+            out = os.dup(transport.get_extra_info("socket").fileno())
         except OSError as error:  # closed by now, or no descriptor to be had
             raise ConnectionResetError("the client has gone") from error
         try:
@@ -115,6 +111,15 @@ class FileTransfer:
     def _advance(self, count: int) -> None:
         self._offset += count
         self._on_sent(count)
+
+
+def can_send_files(transport: asyncio.Transport) -> bool:
+    """Whether what the system sends is what the client is to get: not where it is encrypted here."""
+    return (
+        hasattr(os, "sendfile")
+        and transport.get_extra_info("socket") is not None
+        and transport.get_extra_info("sslcontext") is None
+    )
 
 
 async def read_piece(descriptor: int, start: int, stop: int) -> bytes:

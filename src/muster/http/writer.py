@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from muster.errors import TransportError
 from muster.errors.error_class import ErrorClass
 from muster.http.counts import HttpCounts
-from muster.http.file_transfer import FileTransfer
+from muster.http.file_transfer import FileTransfer, can_send_files
 from muster.http.limits import HttpLimits
 from muster.log import facts
 
@@ -114,12 +114,15 @@ class ResponseWriter:
         if transport is None:
             raise ConnectionResetError("the client has gone")
         transfer = FileTransfer(descriptor, start, stop, on_sent)
+        if not (can_send_files(transport) and await self._send_by_system(transport, transfer)):
+            await transfer.by_pieces(self.send, self.drained)
+
+    async def _send_by_system(self, transport: asyncio.Transport, transfer: FileTransfer) -> bool:
         transport.set_write_buffer_limits(high=0)
         try:
             # The system sends past the transport, so nothing may be left in there.
             await self.drained()
-            if not await transfer.by_system(transport, self._limits.write_s):
-                await transfer.by_pieces(self.send, self.drained)
+            return await transfer.by_system(transport, self._limits.write_s)
         except TimeoutError:
             self.drop()
             raise self._slow_reader() from None
