@@ -273,16 +273,19 @@ def test_the_live_stream_of_any_process_shows_the_requests_of_all(site: Site) ->
     with urllib.request.urlopen(f"{api.url}/v1/muster/live", timeout=30) as stream:
         for _ in range(30):
             api.chat("tiny")
-        seen = 0.0
+        seen, running = 0.0, 0
         deadline = time.monotonic() + 30
         for line in stream:
             assert time.monotonic() < deadline, seen
             if line.startswith(b"data: "):
-                seconds = json.loads(line[6:]).get("seconds", [])
+                data = json.loads(line[6:])
+                running = (data.get("frontend") or {}).get("processes", running)
+                seconds = data.get("seconds", [])
                 seen += sum(second[2] for second in seconds)
                 if seen > 29:  # rates are per second of not quite one second
                     break
     assert seen > 29
+    assert running == COUNT
 
 
 @pytest.mark.usefixtures("worker")

@@ -57,6 +57,7 @@ async def _serve(begin: Begin, connection: socket.socket) -> int:
     siblings = Siblings(
         channel,
         process=begin.process,
+        count=begin.count,
         restarts=begin.restarts,
         expected=begin.expected,
         started=begin.started,

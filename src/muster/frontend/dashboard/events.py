@@ -59,13 +59,14 @@ class RecentEvents:
         code: str = "",
         detail: str = "",
         mdcsum: str = "",
+        at: float | None = None,
     ) -> None:
-        """Note one."""
+        """Note one, which happened now unless ``at`` says when."""
         self.count += 1
         self._events.append(
             Event(
                 number=self.count,
-                at=round(self._clock.wall(), 3),
+                at=round(self._clock.wall() if at is None else at, 3),
                 level=level,
                 what=what,
                 model=model,

@@ -83,7 +83,9 @@ class Live:
             sources=self._sources,
             started=clock.wall() if siblings is None else siblings.started,
             others=None if siblings is None else siblings.verdicts,
+            process_count=1 if siblings is None else siblings.count,
         )
+        self._is_first = siblings is None or siblings.is_first
         self._tasks = TaskOwner("dashboard")
         self._feed: Feed | None = None
         self._watchers = 0
@@ -103,7 +105,8 @@ class Live:
 
     def start(self) -> None:
         """Begin to count."""
-        self._sources.events.add("info", "frontend started")
+        if self._is_first:  # of one started again, the supervisor tells all
+            self._sources.events.add("info", "frontend started")
         self._count()
         self._tasks.start(self._run(), name="look")
 

@@ -37,7 +37,8 @@ class LiveState:
         traffic: How much is asked.
         sources: Everything else.
         started: When the frontend started, in seconds since the epoch.
-        others: Gives the verdicts of the other processes, if there are any.
+        others: Gives the verdicts of the other processes that run, if there are any.
+        process_count: How many processes there are to be.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class LiveState:
         sources: LiveSources,
         started: float,
         others: Others | None = None,
+        process_count: int = 1,
     ) -> None:
         self._table = table
         self._health = health
@@ -58,6 +60,7 @@ class LiveState:
         self._sources = sources
         self._started = started
         self._others = others
+        self._process_count = process_count
         self._differences = Differences()
         self._at = started
         self._frontend = FrontendView(version=__version__, started=started, status="")
@@ -142,4 +145,6 @@ class LiveState:
             policy=report.policy,
             stale_since=report.stale_since,
             stale_reason=stale.reason if stale is not None else "",
+            processes=1 + len([*self._others()]) if self._others is not None else 1,
+            process_count=self._process_count,
         )

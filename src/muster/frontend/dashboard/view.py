@@ -119,6 +119,8 @@ class FrontendView(msgspec.Struct, frozen=True, kw_only=True):
         policy: How the card that serves is chosen among several.
         stale_since: Since when the registry cannot be read, in seconds since the epoch.
         stale_reason: Why.
+        processes: How many of its processes run.
+        process_count: How many are to run.
     """
 
     version: str
@@ -128,6 +130,8 @@ class FrontendView(msgspec.Struct, frozen=True, kw_only=True):
     policy: str = ""
     stale_since: float | None = None
     stale_reason: str = ""
+    processes: int = 1
+    process_count: int = 1
 
 
 class CacheEntry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

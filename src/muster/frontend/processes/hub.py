@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+from collections import deque
 from collections.abc import Callable, Iterator
 
+from muster.clock import SYSTEM_CLOCK
 from muster.frontend.processes.messages import (
     AskPage,
     Changed,
@@ -41,6 +43,7 @@ logger = logging.getLogger(__name__)
 _PAGE_S = 1.0
 """How long a scrape waits for a process; after that, what it said last is shown."""
 _CHANGE_S = 2.0
+_MOST_NOTES = 50
 
 
 @dataclasses.dataclass(slots=True)
@@ -70,6 +73,7 @@ class Hub:
         self._past: dict[str, Tally] = {}
         self._thresholds: dict[str, Changed] = {}
         self._waiting: dict[int, tuple[int, asyncio.Future[None]]] = {}
+        self._notes: deque[Note] = deque(maxlen=_MOST_NOTES)
         self._number = 0
         self._tasks = TaskOwner("hub")
 
@@ -87,6 +91,8 @@ class Hub:
             channel.send(Gone(process, self._past))
         for change in self._thresholds.values():
             channel.send(change)
+        for note in self._notes:
+            channel.send(note)
 
     def left(self, process: int) -> None:
         """A process has ended. What it counted stays."""
@@ -105,8 +111,10 @@ class Hub:
         self._tell(Gone(process, changed), besides=process)
 
     def note(self, level: str, what: str, detail: str) -> None:
-        """Have something in the list of events of all processes."""
-        self._tell(Note(level, what, detail), besides=-1)
+        """Have something in the list of events of all processes, also those started later."""
+        note = Note(SYSTEM_CLOCK.wall(), level, what, detail)
+        self._notes.append(note)
+        self._tell(note, besides=-1)
 
     def drain(self, process: int) -> None:
         """Tell a process that all are to end."""

@@ -168,8 +168,9 @@ class Drain(msgspec.Struct, frozen=True, tag=True):
 
 
 class Note(msgspec.Struct, frozen=True, tag=True):
-    """Something happened to a process; for the list of events."""
+    """Something happened to a process, at a time since the epoch; for the list of events."""
 
+    at: float
     level: str
     what: str
     detail: str

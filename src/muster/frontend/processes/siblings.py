@@ -55,6 +55,7 @@ class Siblings:
     Args:
         channel: To the supervisor.
         process: This process's number, from 0.
+        count: How many processes there are to be.
         expected: Names the others serve; this process listens when it serves them, too.
         restarts: How often it was started again.
         started: When the frontend started, in seconds since the epoch.
@@ -62,6 +63,7 @@ class Siblings:
         clock: Where the time comes from.
 
     Attributes:
+        count: How many processes there are to be.
         all_drain: Whether the supervisor has said that all processes are to end; one that ends
             alone leaves new connections to the others.
         limiter: Keeps the limits of API keys for all processes together.
@@ -72,6 +74,7 @@ class Siblings:
         channel: Channel,
         *,
         process: int,
+        count: int = 1,
         expected: Collection[str] = (),
         restarts: int = 0,
         started: float = 0.0,
@@ -99,6 +102,7 @@ class Siblings:
         self._pending: dict[str, Changed] = {}
         self.all_drain = False
         self.process = process
+        self.count = count
         self.expected = frozenset(expected)
         self.started = started
         self.limiter = Limiter(usages.usage if usages is not None else None)
@@ -251,7 +255,9 @@ class Siblings:
                 self._shut_down()
             case Note():
                 if self._events is not None:
-                    self._events.add(message.level, message.what, detail=message.detail)
+                    self._events.add(
+                        message.level, message.what, detail=message.detail, at=message.at
+                    )
             case Changed():
                 self._pending[message.model] = message
                 self._use_thresholds()

@@ -265,6 +265,8 @@ class _Supervisor:
     def _is_ready(self, number: int, ready: Ready) -> None:
         logger.info("a process listens", extra=facts(listens=number))
         self._ready.add(number)
+        if self._was_ready:
+            self._hub.note("info", f"process {number} serves again", "")
         if not self._was_ready and len(self._ready) == self._count:
             self._was_ready = True
             self._on_ready(ready.port, ready.admin_port)

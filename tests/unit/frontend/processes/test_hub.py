@@ -169,6 +169,9 @@ def test_one_that_joins_hears_what_the_others_said_and_what_is_past() -> None:
                 hub.note("error", "process 1 has ended", "SIGKILL")
                 await until(lambda: third.events.count and first.events.count)
                 assert third.events.after(0)[-1].detail == "SIGKILL"
+            async with joined(hub, 1) as again:
+                await until(lambda: again.events.count)
+                assert again.events.after(0) == first.events.after(0)
         await hub.close()
 
     run(main())

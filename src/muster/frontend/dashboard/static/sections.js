@@ -21,7 +21,9 @@ export function pill(word) {
 
 export function about({ frontend, at }) {
   const policy = frontend.policy ? ` · policy ${frontend.policy}` : "";
-  return `version ${frontend.version} · up ${span(at - frontend.started)}${policy}`;
+  const { processes, process_count: count } = frontend;
+  const several = processes < count ? ` · ${processes} of ${count} processes` : count > 1 ? ` · ${count} processes` : "";
+  return `version ${frontend.version} · up ${span(at - frontend.started)}${several}${policy}`;
 }
 
 /** What is wrong with the whole, in sentences; empty if nothing is. */
