@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import os
 import subprocess
 import sys
@@ -126,3 +128,36 @@ def test_commands_show_their_key_from_a_file_or_the_environment(
     assert "asks for an admin's key (status 403)" in told.stderr
     file.write_text("\n")
     assert muster("ls", *at, "--api-key-file", str(file), **environ).returncode == 2
+
+
+def test_clients_of_the_admin_port_that_do_not_read_are_counted(directory: Path) -> None:
+    async def test() -> None:
+        guard = GuardSettings(admin_port=0, write_timeout_s=1.0)
+        async with (
+            running_frontend(ScriptedModel(directory), guard=guard) as frontend,
+            aiohttp.ClientSession(f"http://127.0.0.1:{frontend.port}") as session,
+        ):
+            _, writer = await asyncio.open_connection("127.0.0.1", frontend.admin_port, limit=1)
+            writer.transport.pause_reading()  # type: ignore[attr-defined] # is a ReadTransport, too
+            asking = asyncio.create_task(_ask_on(writer))
+            try:
+                async with asyncio.timeout(60):
+                    while True:
+                        async with session.get("/metrics") as reply:
+                            if "muster_http_slow_readers_total 1.0" in await reply.text():
+                                break
+                        await asyncio.sleep(0.1)
+            finally:
+                asking.cancel()
+                writer.close()
+
+    run(test())
+
+
+async def _ask_on(writer: asyncio.StreamWriter) -> None:
+    """Ask again and again, whatever is answered, until the connection is cut."""
+    with contextlib.suppress(ConnectionError):
+        while True:
+            writer.write(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n" * 100)
+            await writer.drain()
+            await asyncio.sleep(0.01)

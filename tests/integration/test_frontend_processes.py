@@ -163,9 +163,16 @@ def test_a_process_asked_to_end_alone_finishes_and_the_others_take_its_connectio
 ) -> None:
     api = started(site)
     before = pids(api)
+    resets = 0
     os.kill(before[2], signal.SIGTERM)
     for _ in range(30):
-        api.chat("tiny")
+        try:
+            api.chat("tiny")
+        except urllib.error.HTTPError:
+            raise
+        except OSError:  # Linux resets those that were connected, but not accepted yet
+            resets += 1
+    assert resets <= 1
     wait_until(lambda: pids(api).get(2) not in (None, before[2]), "it is back")
     assert api.process.stop() == 0
 

@@ -49,6 +49,8 @@ __all__ = ["Frontend"]
 logger = logging.getLogger(__name__)
 
 _WHILE_DRAINING = frozenset({"/health", "/live", "/metrics", "/v1/muster/models"})
+_HANDOVER_S = 0.5
+"""How long a process that leaves its port to others answers requests on new connections."""
 _LONGEST_NAME = 100
 """Of a model that is not served, in a log line."""
 _REFUSALS = {
@@ -235,16 +237,21 @@ class Frontend:
     async def drain(self) -> bool:
         """Refuse new requests (503) and wait for those in flight, as long as the settings allow.
 
-        It listens for some seconds more, so that who comes is told to try elsewhere; one process of
-        several that ends alone does not, for others take its place. Probes are still answered, with
+        It listens for some seconds more, so that who comes is told to try elsewhere. One process of
+        several that ends alone does not, for others take its place; what has just connected to it
+        is answered first. Probes are still answered, with
         ``draining``. Idempotent.
 
         Returns:
             Whether all requests have been answered.
         """
+        is_alone = self._siblings is not None and not self._siblings.all_drain
+        if is_alone:
+            self.stop_listening()
+            await asyncio.sleep(_HANDOVER_S)
         self._state.draining = True
         self._live.end()
-        if self._siblings is not None and not self._siblings.all_drain:
+        if is_alone:
             self._leave()
         if not self._in_flight:
             return True

@@ -14,8 +14,6 @@ import logging
 import os
 import pickle
 import signal
-import socket
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -23,8 +21,9 @@ import msgspec
 from muster.clock import SYSTEM_CLOCK
 from muster.config.settings import Settings
 from muster.errors import ConfigError, MusterError
+from muster.frontend.processes.child import Child, describe_exit
 from muster.frontend.processes.hub import Hub
-from muster.frontend.processes.messages import Channel, Failed, Ready
+from muster.frontend.processes.messages import Failed, Ready
 from muster.frontend.processes.reservation import PortReservation
 from muster.frontend.processes.restarts import RestartPause
 from muster.frontend.processes.usage_table import UsageTable
@@ -39,8 +38,6 @@ _SILENT_S = 60.0
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _BEYOND_DRAIN_S = 10.0
 _FORCED_S = 0.5
-_WITHOUT_SOCKET_S = 10.0
-_REAP_S = 5.0
 
 OnReady = Callable[[int, int], None]
 """Called with the port and the admin port (0 for none) once all processes listen."""
@@ -122,7 +119,7 @@ class _Supervisor:
         keys = settings.guard.keys_file is not None
         self._usages = UsageTable.create(self._count) if keys else None
         self._started = SYSTEM_CLOCK.wall()
-        self._processes: dict[int, Process] = {}
+        self._children: dict[int, Child] = {}
         self._ready: set[int] = set()
         self._was_ready = False
         self._stopping = asyncio.Event()
@@ -156,7 +153,7 @@ class _Supervisor:
             begun = SYSTEM_CLOCK.monotonic()
             try:
                 failed, code = await self._live(number, restarts)
-                how = _describe(code)
+                how = describe_exit(code)
             except OSError as error:  # no memory, no descriptors: it may get better
                 how = f"a process cannot be started: {error}"
                 failed, code = Failed(how, 1), 1
@@ -183,13 +180,10 @@ class _Supervisor:
         Raises:
             OSError: It cannot be started.
         """
-        async with contextlib.AsyncExitStack() as stack:
-            process, connection = await self._start()
-            stack.push_async_callback(_reap, process)
-            channel = await Channel.over(connection)
-            stack.callback(channel.close)
-            self._processes[number] = process
-            stack.callback(self._has_ended, number)
+        shared = () if self._usages is None else (self._usages.descriptor,)
+        child = await Child.start(number, self._command, shared)
+        self._children[number] = child
+        try:
             begin = Begin(
                 settings=self._settings,
                 process=number,
@@ -199,68 +193,42 @@ class _Supervisor:
                 count=self._count,
                 usages=None if self._usages is None else self._usages.descriptor,
             )
-            channel.send_payload(pickle.dumps(begin))
-            self._hub.joined(number, channel, pid=process.pid, restarts=restarts)
+            child.channel.send_payload(pickle.dumps(begin))
+            self._hub.joined(number, child.channel, pid=child.pid, restarts=restarts)
             if self._stopping.is_set():
-                _send(process, signal.SIGTERM)
-            failed = await self._attend(number, channel, process)
-            return failed, await process.wait()
+                child.send(signal.SIGTERM)
+            failed = await self._attend(child)
+            return failed, await child.exit_code()
+        finally:
+            del self._children[number]
+            self._ready.discard(number)
+            self._hub.left(number)
+            if self._usages is not None:
+                self._usages.forget_process(number)
+            await child.close()
 
-    async def _start(self) -> tuple[Process, socket.socket]:
-        """A new process, and our end of its socket."""
-        shared = () if self._usages is None else (self._usages.descriptor,)
-        ours, theirs = socket.socketpair()
-        with theirs, contextlib.ExitStack() as stack:
-            stack.enter_context(ours)
-            process = await asyncio.create_subprocess_exec(
-                *self._command,
-                str(theirs.fileno()),
-                pass_fds=(theirs.fileno(), *shared),
-                stdin=DEVNULL,
-                # A terminal's Ctrl-C is for the supervisor, which says it to all.
-                start_new_session=True,
-            )
-            stack.pop_all()
-        return process, ours
-
-    def _has_ended(self, number: int) -> None:
-        self._hub.left(number)
-        if self._usages is not None:
-            self._usages.forget_process(number)
-        self._ready.discard(number)
-        del self._processes[number]
-
-    async def _attend(self, number: int, channel: Channel, process: Process) -> Failed | None:
-        """Listen to a process until it closes its socket, or has to be ended: why it failed, if so."""
+    async def _attend(self, child: Child) -> Failed | None:
+        """Listen to a process until it closes its socket, or is killed: why it failed, if it said so."""
         failed = None
         while True:
             try:
                 async with asyncio.timeout(self._silent_s):
-                    message = await channel.from_process()
+                    message = await child.channel.from_process()
             except TimeoutError:
-                _end(process, f"it has been silent for {self._silent_s:g} s", number)
+                child.kill(f"it has been silent for {self._silent_s:g} s")
                 return failed
             except msgspec.DecodeError as error:  # Muster was upgraded under a running supervisor
-                _end(process, f"it does not speak as its supervisor does: {error}", number)
+                child.kill(f"it does not speak as its supervisor does: {error}")
                 return failed
             match message:
                 case None:
-                    await self._see_it_end(number, process)
                     return failed
                 case Failed():
                     failed = message
                 case Ready():
-                    self._is_ready(number, message)
+                    self._is_ready(child.number, message)
                 case _:
-                    self._hub.heard(number, message)
-
-    async def _see_it_end(self, number: int, process: Process) -> None:
-        """A process without its socket has nothing more to do, and some seconds for that."""
-        try:
-            async with asyncio.timeout(_WITHOUT_SOCKET_S):
-                await process.wait()
-        except TimeoutError:
-            _end(process, "it hangs at its end", number)
+                    self._hub.heard(child.number, message)
 
     def _is_ready(self, number: int, ready: Ready) -> None:
         logger.info("a process listens", extra=facts(listens=number))
@@ -291,48 +259,20 @@ class _Supervisor:
         if self._stopping.is_set():
             return
         self._stopping.set()
-        for number, process in self._processes.items():
+        for number, child in self._children.items():
             if number in self._ready:
                 self._hub.drain(number)
             else:
-                _send(process, signal.SIGTERM)
+                child.send(signal.SIGTERM)
         limit_s = self._settings.http.drain_timeout_s + _BEYOND_DRAIN_S
         asyncio.get_running_loop().call_later(limit_s, self._send_all, signal.SIGKILL)
 
     def _send_all(self, number: signal.Signals) -> None:
-        for process in [*self._processes.values()]:
-            _send(process, number)
-
-
-def _end(process: Process, why: str, number: int) -> None:
-    logger.error("a process is killed", extra=facts(killed=number, pid=process.pid, reason=why))
-    _send(process, signal.SIGKILL)
-
-
-async def _reap(process: Process) -> None:
-    """Leave no process behind; nothing to do for one that has been waited for."""
-    if process.returncode is None:
-        _send(process, signal.SIGKILL)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_REAP_S):
-                await process.wait()
-
-
-def _send(process: Process, number: signal.Signals) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        process.send_signal(number)
+        for child in self._children.values():
+            child.send(number)
 
 
 def _take_usual_course(number: signal.Signals) -> None:
     """End as a process without a handler does."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
-
-
-def _describe(code: int) -> str:
-    if code >= 0:
-        return f"exit code {code}"
-    try:
-        return signal.Signals(-code).name
-    except ValueError:
-        return f"signal {-code}"

@@ -7,6 +7,7 @@ from prometheus_client.registry import Collector
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.processes.pages import ADDED_GAUGES, lasting, merge, page_of, render
+from muster.http.counts import HttpCounts
 
 
 class Fixed(Collector):
@@ -78,3 +79,15 @@ def test_gauges_of_what_is_under_way_are_those_of_the_frontend() -> None:
         "dynamo_frontend_model_ready",
         "dynamo_frontend_model_context_length",
     }
+
+
+def test_clients_that_were_cut_off_by_any_process_are_counted() -> None:
+    pages = []
+    for count in (1, 2):
+        counts = HttpCounts()
+        counts.slow_readers = count
+        found = CollectorRegistry()
+        found.register(counts)
+        pages.append(page_of(found))
+    assert b"\nmuster_http_slow_readers_total 3.0\n" in render(merge(pages))
+    assert lasting(pages[0]) == pages[0]
