@@ -122,7 +122,10 @@ async def serve_frontend(
             if siblings is None or siblings.is_first:
                 await frontend.start()
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(fleet.run())]
+                tasks = [
+                    group.create_task(fleet.run()),
+                    group.create_task(fetcher.warm_up()),
+                ]
                 if siblings is not None:
                     link = siblings.run(
                         shut_down=runtime.shutdown,

@@ -99,6 +99,10 @@ class CardFetcher:
     ) -> None:
         await self.close()
 
+    async def warm_up(self) -> None:
+        """Load what fetching over http takes: for who will fetch sooner or later and has time now."""
+        await self._files.warm_up()
+
     async def close(self) -> None:
         """Close all connections; idempotent."""
         await self._files.close()

@@ -77,6 +77,10 @@ class FileFetcher:
         )
         self._flights: dict[Digest, _Flight] = {}
 
+    async def warm_up(self) -> None:
+        """See ``HttpSource.warm_up``."""
+        await self._sources.http.warm_up()
+
     async def close(self) -> None:
         """Close all connections and forget what is in memory; idempotent."""
         await self._sources.http.close()

@@ -39,6 +39,10 @@ class HttpSource:
         self._clock = clock
         self._made: HttpClient | None = None
 
+    async def warm_up(self) -> None:
+        """Load the client now, so that the first file need not wait for it."""
+        await asyncio.to_thread(_client_class)
+
     async def close(self) -> None:
         """Close all connections; idempotent."""
         made, self._made = self._made, None
