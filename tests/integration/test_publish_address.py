@@ -203,3 +203,15 @@ def test_two_processes_with_one_fixed_port_host_or_fail_loudly(site: Site, model
     assert f"port {port} is in use" in second.text()
     assert [*site.records("v1/mdc").values()] == [record]
     assert first.is_running()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc to see what is loaded")
+def test_a_worker_that_has_tried_its_address_has_loaded_no_http_client(
+    site: Site, model: Path
+) -> None:
+    worker = site.worker(model, "tiny")
+    wait_until(lambda: ANSWERS in worker.text() or DOES_NOT in worker.text(), "it has tried")
+    assert ANSWERS in worker.text()
+    loaded = Path(f"/proc/{worker.pid}/maps").read_text()
+    assert "httptools" in loaded
+    assert "aiohttp" not in loaded
