@@ -119,13 +119,11 @@ async def serve_frontend(
 
         runtime.on_withdraw(drain)
         try:
+            await fetcher.warm_up()  # the first card may come as soon as it listens
             if siblings is None or siblings.is_first:
                 await frontend.start()
             async with asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(fleet.run()),
-                    group.create_task(fetcher.warm_up()),
-                ]
+                tasks = [group.create_task(fleet.run())]
                 if siblings is not None:
                     link = siblings.run(
                         shut_down=runtime.shutdown,
