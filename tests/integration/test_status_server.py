@@ -382,6 +382,42 @@ def test_a_file_has_its_digest_as_its_tag(tmp_path: Path) -> None:
     run(tmp_path, test)
 
 
+def test_a_small_file_asked_for_again_is_the_one_that_is_registered_then(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        key = at.publish("f", b"old")
+        path = format_path(key)
+        first, again = await at.ask(path), await at.ask(path)
+        del first.headers["date"], again.headers["date"]
+        assert first == again
+        assert at.outcome("served") == 2
+        assert at.metrics.get_sample_value("muster_metadata_bytes_total") == 6
+        tag = again.headers["etag"]
+        assert (await at.ask(path, **{"If-None-Match": tag})).status == 304
+        assert (await at.ask(path, Range="bytes=1-")).body == b"ld"
+        assert (await at.ask(path, "HEAD")).body == b""
+        assert (await at.ask(path, "POST")).status == 405
+        at.registry.unregister_for_owner(OWNER)
+        assert (await at.ask(path)).status == 404
+        at.publish("f", b"new")
+        for _ in range(2):
+            reply = await at.ask(path)
+            assert reply.body == b"new"
+            assert reply.headers["etag"] != tag
+
+    run(tmp_path, test)
+
+
+def test_small_files_without_end_are_all_served(tmp_path: Path) -> None:
+    async def test(at: Fixture) -> None:
+        names = range(80)  # more than are kept
+        paths = [format_path(at.publish(f"f{name}", bytes([name]) * 60_000)) for name in names]
+        for name, path in zip(names, paths, strict=True):
+            for spelling in (path, path.replace("/ns/", "/%6es/")):
+                assert (await at.ask(spelling)).body == bytes([name]) * 60_000
+
+    run(tmp_path, test)
+
+
 @both_loops
 def test_a_part_of_a_file_arrives_alone(tmp_path: Path, loop: LoopFactory) -> None:
     async def test(at: Fixture) -> None:
@@ -471,7 +507,9 @@ def test_a_token_is_asked_for_before_anything_about_files_is_said(tmp_path: Path
                 reply = await at.ask(target, **given)
                 assert (reply.status, reply.headers["www-authenticate"]) == (401, "Bearer")
         right = {"Authorization": "Bearer secret"}
-        assert (await at.ask(path, **right)).body == b"content"
+        for _ in range(2):
+            assert (await at.ask(path, **right)).body == b"content"
+            assert (await at.ask(path)).status == 401
         assert (await at.ask(blob, **right)).body == b"content"
         assert (await at.ask("/health")).status == 200
         assert (await at.ask("/metrics")).status == 200

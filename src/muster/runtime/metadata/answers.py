@@ -12,8 +12,7 @@ import logging
 import os
 from collections.abc import Mapping
 
-import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge
+from prometheus_client import CollectorRegistry
 
 from muster.config.settings import MetadataSettings
 from muster.digest import Digest
@@ -30,8 +29,11 @@ from muster.runtime.metadata.conditional import (
     is_unchanged,
     range_asked,
 )
+from muster.runtime.metadata.counts import MetadataCounts
+from muster.runtime.metadata.file_list import list_files
 from muster.runtime.metadata.registry import Artifact, MetadataArtifactRegistry, MetadataKey
 from muster.runtime.metadata.route import METADATA_PREFIX, parse_path
+from muster.runtime.metadata.small_files import SmallFiles
 
 __all__ = ["BLOBS_PREFIX", "FILES_PATH", "MetadataAnswers"]
 
@@ -55,21 +57,6 @@ _STAGED_WAIT_S = 5.0
 _STAGED_POLL_S = 0.02
 
 
-class FileEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """One served file in the list."""
-
-    namespace: str
-    component: str
-    endpoint: str
-    slug: str
-    suffix: str
-    name: str
-    digest: str
-    size: int
-    source: str
-    drifted: bool
-
-
 class MetadataAnswers:
     """Answers requests for metadata files.
 
@@ -80,40 +67,23 @@ class MetadataAnswers:
 
     def __init__(self, registry: MetadataArtifactRegistry, settings: MetadataSettings) -> None:
         self._registry = registry
+        self._small = SmallFiles(registry)
         self._places = settings.transfers
         self._token = settings.token
-        self._outcomes = Counter(
-            "muster_metadata_requests",
-            "Requests for metadata files by outcome.",
-            ["outcome"],
-            registry=None,
-        )
-        self._counters: dict[str, Counter] = {}
-        self._bytes = Counter(
-            "muster_metadata_bytes", "Bytes of metadata files sent.", registry=None
-        )
-        self._drifted = Gauge(
-            "muster_metadata_drifted_files",
-            "Served files whose source has other bytes by now.",
-            registry=None,
-        )
-        self._drifted.set_function(lambda: len(registry.drifted))
+        self._counts = MetadataCounts(registry)
 
     def register_metrics(self, metrics: CollectorRegistry) -> None:
         """Show the counts in ``metrics``."""
-        for metric in (self._outcomes, self._bytes, self._drifted):
-            metrics.register(metric)
+        self._counts.register(metrics)
 
     def unregister_metrics(self, metrics: CollectorRegistry) -> None:
         """Show them no longer; a no-op if they are not shown."""
-        for metric in (self._outcomes, self._bytes, self._drifted):
-            try:
-                metrics.unregister(metric)
-            except KeyError:
-                return
+        self._counts.unregister(metrics)
 
     async def answer(self, exchange: Exchange, path: str) -> bool:
         """Answer a request for ``path``; ``False`` if it is not about files."""
+        if self._answer_kept(exchange, path):
+            return True
         if path.startswith(METADATA_PREFIX):
             try:
                 key = parse_path(path)
@@ -129,7 +99,7 @@ class MetadataAnswers:
                 await self._answer_digest(exchange, path[len(BLOBS_PREFIX) :])
         elif path == FILES_PATH:
             if not self._is_refused(exchange):
-                self._list(exchange)
+                reply_json(exchange, 200, list_files(self._registry))
         else:
             return False
         return True
@@ -137,7 +107,7 @@ class MetadataAnswers:
     def _is_refused(self, exchange: Exchange) -> bool:
         """Refuse, and say so, what is not answered whatever it asks for."""
         if exchange.method not in ("GET", "HEAD"):
-            self._count("bad_request")
+            self._counts.request("bad_request")
             refuse_method(exchange, allow=_ALLOW)
             return True
         if self._token is None:
@@ -145,8 +115,20 @@ class MetadataAnswers:
         given = exchange.headers.get(b"authorization", b"")
         if hmac.compare_digest(given, f"Bearer {self._token}".encode()):
             return False
-        self._count("unauthorized")
+        self._counts.request("unauthorized")
         reply_text(exchange, 401, "a token is needed", {"www-authenticate": "Bearer"})
+        return True
+
+    def _answer_kept(self, exchange: Exchange, path: str) -> bool:
+        """Answer a plain request for a small file from what is kept of it; ``False`` if not."""
+        kept = self._small.find(path)
+        if kept is None or not self._places or not _is_plain(exchange):
+            return False
+        if not self._is_refused(exchange):
+            exchange.fields += kept.fields
+            exchange.respond(200, kept.body, content_type=_CONTENT_TYPE)
+            self._counts.sent(len(kept.body))
+            self._counts.request("served")
         return True
 
     async def _answer_key(self, exchange: Exchange, key: MetadataKey) -> None:
@@ -188,14 +170,14 @@ class MetadataAnswers:
         headers = {"etag": tag, "accept-ranges": "bytes", "cache-control": cache_control}
         asked = exchange.headers
         if is_unchanged(_text(asked, b"if-none-match"), tag):
-            self._count("not_modified")
+            self._counts.request("not_modified")
             reply_empty(exchange, 304, headers)
             return
         part = range_asked(
             _text(asked, b"range"), _text(asked, b"if-range"), tag=tag, size_bytes=size_bytes
         )
         if isinstance(part, Unsatisfiable):
-            self._count("unsatisfiable")
+            self._counts.request("unsatisfiable")
             reply_empty(exchange, 416, {"content-range": f"bytes */{size_bytes}", "etag": tag})
             return
         if part is not None:
@@ -203,7 +185,7 @@ class MetadataAnswers:
         if exchange.method == "HEAD":
             length = size_bytes if part is None else part.size_bytes
             exchange.start_sized(200 if part is None else 206, length, headers=headers)
-            self._count("head")
+            self._counts.request("head")
         else:
             await self._transfer(exchange, artifact, part, headers)
 
@@ -215,7 +197,7 @@ class MetadataAnswers:
         headers: Mapping[str, str],
     ) -> None:
         if not self._places:
-            self._count("busy")
+            self._counts.request("busy")
             text = "too many transfers at a time"
             reply_text(exchange, 503, text, {"retry-after": str(_RETRY_AFTER_S)})
             return
@@ -234,7 +216,7 @@ class MetadataAnswers:
             outcome = self._report_unreadable(exchange, artifact, error)
         finally:
             self._places += 1
-            self._count(outcome)
+            self._counts.request(outcome)
 
     async def _send_bytes(
         self,
@@ -255,11 +237,13 @@ class MetadataAnswers:
         status, size = 200 if part is None else 206, stop - start
         first = await read_piece(descriptor, start, min(stop, start + _SMALL_BYTES))
         if size == len(first):
+            if part is None:
+                self._small.keep(exchange.path, artifact.digest, headers, first)
             exchange.respond(status, first, content_type=_CONTENT_TYPE, headers=headers)
-            self._bytes.inc(size)
+            self._counts.sent(size)
             return
         body = exchange.start_sized(status, size, content_type=_CONTENT_TYPE, headers=headers)
-        await body.send_file(descriptor, start, stop, on_sent=self._bytes.inc)
+        await body.send_file(descriptor, start, stop, on_sent=self._counts.sent)
 
     def _report_unreadable(
         self, exchange: Exchange, artifact: Artifact, error: ContentError | OSError
@@ -278,34 +262,15 @@ class MetadataAnswers:
         reply_text(exchange, 500, _UNREADABLE)
         return "unreadable"
 
-    def _list(self, exchange: Exchange) -> None:
-        drifted = self._registry.drifted
-        entries = [
-            FileEntry(
-                namespace=each.key.namespace,
-                component=each.key.component,
-                endpoint=each.key.endpoint,
-                slug=each.key.slug,
-                suffix=each.key.suffix,
-                name=each.key.filename,
-                digest=str(each.artifact.digest),
-                size=each.artifact.size_bytes,
-                source=str(each.artifact.source),
-                drifted=each.artifact.source in drifted,
-            )
-            for each in self._registry.entries()
-        ]
-        reply_json(exchange, 200, entries)
-
     def _refuse(self, exchange: Exchange, status: int, text: str, outcome: str) -> None:
-        self._count(outcome)
+        self._counts.request(outcome)
         reply_text(exchange, status, text)
 
-    def _count(self, outcome: str) -> None:
-        counter = self._counters.get(outcome)
-        if counter is None:
-            counter = self._counters[outcome] = self._outcomes.labels(outcome)
-        counter.inc()
+
+def _is_plain(exchange: Exchange) -> bool:
+    """Whether a request asks for the whole file, whatever its client has of it."""
+    headers = exchange.headers
+    return exchange.method == "GET" and b"range" not in headers and b"if-none-match" not in headers
 
 
 def _text(headers: Mapping[bytes, bytes], name: bytes) -> str | None:
