@@ -16,7 +16,9 @@ BYTES: list[str | bytes] = [chr(n) if n < 128 else bytes([n]) for n in range(256
 
 
 def byte_offsets(start: int = 0) -> TextOffsets:
-    return TextOffsets(ByteDetokenizer(dict(enumerate(BYTES))), lambda token_id: bytes([token_id]), start)
+    return TextOffsets(
+        ByteDetokenizer(dict(enumerate(BYTES))), lambda token_id: bytes([token_id]), start
+    )
 
 
 @given(text=st.text(), start=st.integers(0, 9))
