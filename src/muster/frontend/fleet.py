@@ -38,11 +38,12 @@ from muster.frontend.registry_reading import RegistryReading
 from muster.frontend.replicas import replicas_of
 from muster.frontend.report import FileReport, FleetReport
 from muster.frontend.route_policy import RoutePolicy
-from muster.frontend.served_model import Generate, ModelLimits, ServedModel
+from muster.frontend.served_card import capacity_of, served_model
+from muster.frontend.served_model import Generate, ServedModel
+from muster.frontend.unserved import unserved_models
 from muster.frontend.variants import Variants
 from muster.llm.tokenizer_pool import TokenizerPool
 from muster.log import facts
-from muster.model.card import ModelDeploymentCard
 from muster.model.catalog.catalog import Catalog
 from muster.model.catalog.decision import Build, Decision, Drop, Members, Refuse
 from muster.model.catalog.group import GroupKey
@@ -52,7 +53,6 @@ from muster.model.catalog.status import ModelState
 from muster.model.catalog.status import ModelStatus as CardStatus
 from muster.model.fetch.card_fetcher import CardFetcher
 from muster.model.fetch.replica import Replica
-from muster.model.model_type import ModelInput, ModelType
 from muster.runtime import Client, DistributedRuntime
 from muster.tasks import TaskOwner
 
@@ -263,7 +263,7 @@ class Fleet:
                 client,
                 lora.name if lora is not None else None,
                 mode=policy.mode,
-                capacity=_capacity(built.card),
+                capacity=capacity_of(built.card),
             )
             self._groups[build.group] = route
             self._carry_out(decisions)
@@ -297,7 +297,7 @@ class Fleet:
     def _serve(
         self, build: Build, built: BuiltModel, route: GroupRoute, policy: RoutePolicy
     ) -> None:
-        name, card, preprocessor = build.group.model, built.card, built.preprocessor
+        name = build.group.model
         known = self.table.find(name)
         created = known.created if known is not None else int(self._clock.wall())
 
@@ -310,25 +310,14 @@ class Fleet:
             }
 
         def served(generate: Generate) -> ServedModel:
-            return ServedModel(
-                name=name,
+            guarded = self.admission.around(name, generate, capacities, policy.thresholds)
+            return served_model(
+                build,
+                built,
                 created=created,
-                preprocessor=preprocessor,
-                generate=self.admission.around(name, generate, capacities, policy.thresholds),
-                context_length=card.context_length,
-                aliases=card.aliases,
-                chat=bool(card.model_type & ModelType.Chat) and preprocessor.serves_chat,
-                completions=bool(card.model_type & ModelType.Completions),
-                embeddings=bool(card.model_type & ModelType.Embedding),
-                takes_text=card.model_input is ModelInput.Text,
-                mdc_sum=build.mdcsum,
-                tool_call_parser=card.runtime_config.tool_call_parser,
-                reasoning_parser=card.runtime_config.reasoning_parser,
-                tools_when_none=not card.runtime_config.exclude_tools_when_tool_choice_none,
-                lora=card.lora is not None,
-                endpoint=str(build.group.endpoint_id),
-                sampling=preprocessor.generation.sampling if self._sampling_defaults else None,
-                limits=_limits(card, policy),
+                generate=guarded,
+                policy=policy,
+                sampling_defaults=self._sampling_defaults,
             )
 
         variants = self._variants.get(name)
@@ -346,27 +335,7 @@ class Fleet:
     # -- looking -----------------------------------------------------------------------------
 
     def _unserved(self) -> Sequence[ModelStatus]:
-        now = self._clock.monotonic()
-        found = []
-        for status in self._catalog.status():
-            if status.state is ModelState.SERVING:
-                continue
-            message = status.message
-            if status.state is ModelState.FETCHING and not message:
-                message = f"{status.files_done} of {status.files_total} files"
-            if status.retry_at is not None:
-                pause = max(0.0, status.retry_at - now)
-                message += f" (attempt {status.attempt}, next in {pause:.0f} s)"
-            found.append(
-                ModelStatus(
-                    model=status.model,
-                    state=status.state,
-                    reason=status.code,
-                    message=message,
-                    mdcsum=status.mdcsum or "",
-                )
-            )
-        return found
+        return unserved_models(self._catalog.status(), now=self._clock.monotonic())
 
     def report(self) -> FleetReport:
         """Everything known of every model and replica; ``status`` is for who judges to say."""
@@ -431,23 +400,3 @@ class Fleet:
     async def close(self) -> None:
         """Call off running builds."""
         await self._tasks.close()
-
-
-def _capacity(card: ModelDeploymentCard) -> Capacity:
-    config = card.runtime_config
-    return Capacity(
-        block_size=card.kv_cache_block_size,
-        blocks=config.total_kv_blocks or 0,
-        batched_tokens=config.max_num_batched_tokens or 0,
-    )
-
-
-def _limits(card: ModelDeploymentCard, policy: RoutePolicy) -> ModelLimits:
-    config = card.runtime_config
-    return ModelLimits(
-        kv_block_size=card.kv_cache_block_size,
-        kv_blocks=config.total_kv_blocks,
-        num_seqs=config.max_num_seqs,
-        batched_tokens=config.max_num_batched_tokens,
-        migrations=policy.limits.before_first,
-    )

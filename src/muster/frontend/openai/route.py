@@ -137,10 +137,6 @@ class GenerationRoute(Generic[T]):
         session = named_session(exchange.headers)
         if session:
             requests = [in_session(each, session) for each in requests]
-        options = requests[0].output_options
-        if options.skip_special_tokens is False or options.prompt_logprobs is not None:
-            # The tables for this are made at the first use, which takes a while.
-            await asyncio.to_thread(model.preprocessor.new_detokenizer, skip_special_tokens=False)
         runs = _runs(model, requests, request.n or 1, echo, keep_ids=_shows_ids(request))
         return Job(
             model=model,
