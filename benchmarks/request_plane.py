@@ -137,7 +137,7 @@ def main() -> None:
             sides["muster_nats"] = Side(sys.executable, "rpc_muster.py", over, helpers)
             sides["peer_nats"] = Side(dynamo, "rpc_dynamo.py", over, helpers)
         quiet = Quiet(options.quiet, time.monotonic() + options.patience)
-        rounds = run(sides, 1 if options.short else options.rounds, left_out, quiet)
+        rounds = run(sides, options.rounds or (1 if options.short else 5), left_out, quiet)
     made = report(
         "request_plane",
         rounds,

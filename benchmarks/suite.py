@@ -18,13 +18,13 @@ __all__ = ["Suite", "arguments"]
 def arguments(doc: str | None) -> argparse.ArgumentParser:
     """The options every script has; a script adds its own.
 
-    ``--short`` is one round with the shortest loads: to see that everything works, not how fast.
+    ``--short`` is one round with the shortest loads, unless ``--rounds`` says how many.
     """
     parser = argparse.ArgumentParser(description=(doc or "").splitlines()[0])
     parser.add_argument("--peer", type=Path, required=True, help="virtual environment of the peer")
     parser.add_argument("--shared", type=Path, required=True, help="directory with models/")
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--short", action="store_true", help="one round, short loads")
+    parser.add_argument("--rounds", type=int, help="5 by default, 1 with --short")
+    parser.add_argument("--short", action="store_true", help="short loads, one round")
     return parser
 
 
@@ -42,7 +42,7 @@ class Suite:
         self.name = name
         self.options = parser.parse_args()
         self.short: bool = self.options.short
-        self.count: int = 1 if self.short else self.options.rounds
+        self.count: int = self.options.rounds or (1 if self.short else 5)
         self.peer: Path = self.options.peer.absolute()  # its Python is a link: not resolved
         self.model: Path = (self.options.shared / "models" / "deepseek").resolve()
         self.left_out: dict[str, str] = {}
