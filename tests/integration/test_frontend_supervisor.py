@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import ssl
@@ -47,6 +48,20 @@ def supervisor(site: Site, command: list[str]) -> Process:
     return site.script(SUPERVISOR.replace("COMMAND", repr(command)), role="supervisor")
 
 
+def children_of(process: Process) -> list[int]:
+    text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+    return [int(pid) for pid in text.split()]
+
+
+def kill_all(process: Process) -> None:
+    """A process that is stopped does not see that its supervisor is gone."""
+    children = children_of(process)
+    process.kill()
+    for pid in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
 def wait_for_text(process: Process, text: str, times: int = 1) -> None:
     def is_there() -> bool:
         assert process.is_running(), process.text()[-3000:]
@@ -73,7 +88,7 @@ def test_a_process_that_stops_for_long_is_ended_and_its_number_lives_on(site: Si
     wait_for_text(process, "all listen")
     wait_for_text(process, "it has been silent for 5 s", times=2)
     wait_for_text(process, "a process listens", times=4)
-    process.kill()
+    kill_all(process)
 
 
 def test_what_cannot_be_started_later_is_tried_again(site: Site, tmp_path: Path) -> None:
@@ -83,13 +98,12 @@ def test_what_cannot_be_started_later_is_tried_again(site: Site, tmp_path: Path)
     process = supervisor(site, [str(program)])
     wait_for_text(process, "all listen")
     program.rename(aside)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    for pid in children:
-        os.kill(int(pid), signal.SIGKILL)
+    for pid in children_of(process):
+        os.kill(pid, signal.SIGKILL)
     wait_for_text(process, "a process cannot be started", times=2)
     aside.rename(program)
     wait_for_text(process, "a process listens", times=4)
-    process.kill()
+    kill_all(process)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +144,7 @@ read_frame(connection)
     process = supervisor(site, [sys.executable, "-c", code])
     wait_for_text(process, "it does not speak as its supervisor does")
     wait_for_text(process, "a process listens", times=3)
-    process.kill()
+    kill_all(process)
 
 
 def test_all_processes_speak_tls(site: Site, model: Path, tmp_path: Path) -> None:
