@@ -163,7 +163,7 @@ class StagedMemory:
             write_all(file.descriptor, memoryview(data))
         self._promise.taken(data)
 
-    def commit(self) -> Path:
+    def commit(self, *, durable: bool = True) -> Path:
         """Check the digest and keep the bytes; raises as ``Staged.commit``."""
         self._require_open()
         try:

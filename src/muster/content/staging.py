@@ -1,7 +1,7 @@
 """A blob on its way into the store: a temporary file, hashed and capped while it is written.
 
 The file lies beside the blob it will become, under a name no other writer can have, and gets the
-blob's name only when it is complete, has the right digest and is on the disk. Whatever goes wrong
+blob's name only when it is complete and has the right digest. Whatever goes wrong
 before that, nothing is left but, after ``kill -9``, the temporary file; ``sweep`` removes that.
 """
 
@@ -108,10 +108,15 @@ class StagedBlob:
             write_all(self._open(), memoryview(data))
         self._promise.taken(data)
 
-    def commit(self) -> Path:
-        """Check the digest and put the blob in place, its bytes on the disk before its name.
+    def commit(self, *, durable: bool = True) -> Path:
+        """Check the digest and put the blob in place.
 
         A blob that is there already is replaced by the same bytes; readers see one or the other.
+
+        Args:
+            durable: Have the bytes on the disk before the blob has its name. Else a machine that
+                loses its power may leave a blob with other bytes, which the next process finds by
+                hashing it, and puts aside: for what can be had again.
 
         Returns:
             The blob's path.
@@ -124,7 +129,7 @@ class StagedBlob:
         try:
             self._promise.check()
             with store_errors(f"cannot store {self._target}"):
-                self._publish()
+                self._publish(durable=durable)
         finally:
             self.discard()
         return self._target
@@ -157,20 +162,20 @@ class StagedBlob:
         self._descriptor = os.open(temporary, _CREATE, 0o600)
         return self._descriptor
 
-    def _publish(self) -> None:
+    def _publish(self, *, durable: bool) -> None:
         descriptor = self._open()
         temporary = self._temporary
         assert temporary is not None  # noqa: S101 - _open made it; for the type checker
         os.fchmod(descriptor, 0o444)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
         fingerprint = Fingerprint.of(os.fstat(descriptor))
         # invariant: a blob's name is the digest of its bytes; only complete, checked files get one
         temporary.replace(self._target)
         self._forget()
         self._on_commit(fingerprint)
-        # The bytes are on the disk before they have their name. The name itself may go when the
-        # machine loses its power, which costs a refetch; a sync of the directory costs as much as
-        # the file's, every time.
+        # The directory is not synced: that costs as much as the file's sync, and what is at stake is
+        # the name of a blob that is had again.
 
     def _forget(self) -> None:
         if self._temporary is not None:

@@ -32,8 +32,11 @@ class Staged(Protocol):
         """
         ...
 
-    def commit(self) -> Path:
+    def commit(self, *, durable: bool = True) -> Path:
         """Check the digest, keep the bytes, and give a path to them.
+
+        Args:
+            durable: Keep them through a loss of power, too; for what cannot be had again.
 
         Raises:
             DigestMismatchError: The bytes are not the ones asked for; nothing is left behind.

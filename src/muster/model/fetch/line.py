@@ -223,7 +223,8 @@ class Line:
         assert staged is not None  # noqa: S101 - something was pulled into it
         self._reporter.tell(FetchState.VERIFYING, done_bytes=staged.size_bytes)
         size_bytes = staged.size_bytes
-        return Blob(await run_to_end(staged.commit), size_bytes)
+        # What was fetched can be fetched again; a sync takes longer than many a file's way here.
+        return Blob(await run_to_end(staged.commit, durable=False), size_bytes)
 
     def _is_full(self) -> bool:
         """Whether as many bytes are staged as the card says the file has."""
