@@ -127,9 +127,13 @@ def _conditions(reports: Mapping[str, Report]) -> list[str]:
         f"- Python {one['python']}, {versions}; the peer's frontend {allocator}, logs of errors only",
         f"- Measured {dates[0]}" + (f" to {dates[-1]}" if dates[-1] != dates[0] else ""),
     ]
-    short = [name for name, report in reports.items() if report.get("short")]
+    short = [
+        f"{name} ({max(map(len, report['rounds'].values()))})"
+        for name, report in reports.items()
+        if report.get("short")
+    ]
     if short:
-        text.append(f"- One round of short loads only: {', '.join(short)}")
+        text.append(f"- Short loads, with so many rounds: {', '.join(short)}")
     busy = {
         name: cores for name, report in reports.items() if (cores := _others(report)) > BUSY_CORES
     }
@@ -137,8 +141,8 @@ def _conditions(reports: Mapping[str, Report]) -> list[str]:
         most = max(busy.values())
         text += [
             "",
-            f"**Other work kept up to {most:.1f} cores busy meanwhile: {len(busy)} of {len(reports)}",
-            "scripts were disturbed. These figures show that the scripts work, and little more.**",
+            f"**Other work kept up to {most:.1f} cores busy during {', '.join(busy)}: these figures",
+            "show that the scripts work, and little more.**",
         ]
     return text
 
