@@ -48,7 +48,7 @@ class Tokenizer:
     """A loaded tokenizer. Make one with ``load``."""
 
     def __init__(self, raw: RawTokenizer, plan: BytePlan | PiecePlan | WholePlan) -> None:
-        self._hf = hf = raw.library
+        self._hf = hf = raw.loaded
         self._doubles_leading_space = raw.doubles_leading_space
         self._plan = plan
         added = hf.get_added_tokens_decoder()
@@ -82,7 +82,7 @@ class Tokenizer:
         """
         raw = read_tokenizer(path, tokenizer_config=tokenizer_config or {}, model_type=model_type)
         with foreign_errors(CardError, f"{path} is not a usable tokenizer"):
-            decoder = raw.library.decoder
+            decoder = raw.loaded.decoder
             plan = plan_decoder(json.loads(decoder.__getstate__() if decoder else b"null"))
             if isinstance(plan, WholePlan):
                 logger.warning(

@@ -29,12 +29,12 @@ class RawTokenizer(msgspec.Struct, frozen=True):
     """A tokenizer as the library knows it, and what the library leaves to its callers.
 
     Attributes:
-        library: The library's tokenizer.
+        loaded: The tokenizer, as the ``tokenizers`` package has it.
         doubles_leading_space: Whether a space at the beginning of a text does not stand for the one
             that is read before every text, but is one of its own.
     """
 
-    library: tokenizers.Tokenizer
+    loaded: tokenizers.Tokenizer
     doubles_leading_space: bool = False
 
 
@@ -61,7 +61,7 @@ def read_tokenizer(
     if path.suffix == ".json" or data[:1] == b"{":
         with foreign_errors(CardError, f"{path} is not a usable tokenizer.json"):
             raw = RawTokenizer(tokenizers.Tokenizer.from_buffer(data))
-            _finish(raw.library, added_tokens)
+            _finish(raw.loaded, added_tokens)
             return raw
     if path.name.endswith((".tiktoken", "tiktoken.model")) or is_tiktoken(data):
         with _named(path, "tiktoken file"):
@@ -73,15 +73,15 @@ def read_tokenizer(
             build_sentencepiece(model, tokenizer_config),
             reads_leading_space(model, tokenizer_config),
         )
-        _finish(raw.library, added_tokens)
+        _finish(raw.loaded, added_tokens)
         return raw
 
 
-def _finish(library: tokenizers.Tokenizer, added_tokens: Mapping[str, Any]) -> None:
+def _finish(hf: tokenizers.Tokenizer, added_tokens: Mapping[str, Any]) -> None:
     # A file may ask for truncation or padding; a prompt gets neither.
-    library.no_truncation()
-    library.no_padding()
-    _add_tokens(library, added_tokens)
+    hf.no_truncation()
+    hf.no_padding()
+    _add_tokens(hf, added_tokens)
 
 
 def _add_tokens(hf: tokenizers.Tokenizer, added_tokens: Mapping[str, Any]) -> None:
