@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import statistics
+from collections.abc import Coroutine
+from typing import Any
 
 import uvloop
 from client import OpenLoop, lanes, open_loop, p99, request_of
@@ -37,14 +39,15 @@ async def measure(at: Endpoint, tokens: int, seconds: float) -> dict[str, float]
     def shared(number: int) -> bytes:
         return request_of(chat_body(16, stream=False, system=prompt, number=str(number)))
 
-    def shorts(length: float) -> asyncio.Task[OpenLoop]:
-        return asyncio.create_task(open_loop(at.port, lambda _: short, rate=RATE, seconds=length))
+    def shorts(length: float) -> Coroutine[Any, Any, OpenLoop]:
+        return open_loop(at.port, lambda _: short, rate=RATE, seconds=length)
 
     await lanes(at.port, lambda number: long(-number - 1), at_once=2, seconds=WARM_UP_S)
     quiet = await shorts(min(seconds, 5.0))
-    beside = shorts(seconds)
-    replies, took = await lanes(at.port, long, at_once=AT_ONCE, seconds=seconds)
-    busy = await beside
+    async with asyncio.TaskGroup() as group:
+        beside = group.create_task(shorts(seconds))
+        replies, took = await lanes(at.port, long, at_once=AT_ONCE, seconds=seconds)
+    busy = beside.result()
     remembered, shared_took = await lanes(at.port, shared, at_once=AT_ONCE, seconds=seconds / 4)
     return {
         "long_per_s": len(replies) / took,

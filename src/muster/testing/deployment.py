@@ -234,15 +234,16 @@ class Background(Generic[T]):
 
     Attributes:
         value: What its context manager gave.
+        loop: The loop it runs on.
     """
 
     def __init__(self, value: T, loop: asyncio.AbstractEventLoop) -> None:
         self.value = value
-        self._loop = loop
+        self.loop = loop
 
     def call(self, work: Coroutine[Any, Any, Any], *, timeout_s: float = 30.0) -> Any:
         """The result of ``work`` on that loop."""
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout_s)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout_s)
 
 
 @contextlib.contextmanager
@@ -277,7 +278,7 @@ def background(context: AbstractAsyncContextManager[T]) -> Iterator[Background[T
         try:
             yield running
         finally:
-            running._loop.call_soon_threadsafe(leave.set)  # noqa: SLF001 - of this module
+            running.loop.call_soon_threadsafe(leave.set)
             ended.result(30)
     finally:
         thread.join(30)

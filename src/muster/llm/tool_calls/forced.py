@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+
 from muster.llm.tool_calls.events import Event, Parser
 from muster.llm.tool_calls.json_value import call_array, call_object, stream_arguments
 from muster.llm.tool_calls.scanner import Malformed, NewId, Steps
@@ -11,9 +13,9 @@ __all__ = ["ForcedParser", "NamedCallParser", "RequiredCallsParser"]
 
 
 class _JsonReply(ScannerParser):
+    @abc.abstractmethod
     def calls(self) -> Steps[None]:
         """The reply's calls."""
-        raise NotImplementedError
 
     def steps(self) -> Steps[None]:
         """Calls, and then text if there is any."""

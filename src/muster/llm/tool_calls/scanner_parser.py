@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import abc
+
 from muster.llm.tool_calls.events import Event
 from muster.llm.tool_calls.markers import Markers
 from muster.llm.tool_calls.scanner import Malformed, NewId, Scanner, Steps
@@ -9,7 +11,7 @@ from muster.llm.tool_calls.scanner import Malformed, NewId, Scanner, Steps
 __all__ = ["MarkedParser", "ScannerParser"]
 
 
-class ScannerParser:
+class ScannerParser(abc.ABC):
     """A parser whose format is a generator over its scanner: subclasses write ``steps``.
 
     Args:
@@ -20,9 +22,9 @@ class ScannerParser:
         self.scanner = Scanner(new_id)
         self._steps = self.steps()
 
+    @abc.abstractmethod
     def steps(self) -> Steps[None]:
         """Read the whole reply."""
-        raise NotImplementedError
 
     def feed(self, text: str) -> list[Event]:
         """Take more of the reply; return what is certain now."""
@@ -49,7 +51,7 @@ class MarkedParser(ScannerParser):
     opening: Markers
 
     def calls(self, marker: str) -> Steps[None]:
-        """Read the calls after ``marker``.
+        """Read the calls after ``marker``; for formats that do not write ``attempt`` themselves.
 
         Raises:
             Malformed: What has been read since the last complete call becomes text.
