@@ -1,15 +1,14 @@
 """The models of a registry, served: the shell around the catalog's decisions.
 
-Watches cards, builds what the catalog asks for (fetch, verify, load, connect), and keeps the model
-table as the catalog says. One model's trouble never waits for another's.
+Watches cards, asks the catalog what to do, and passes that on: to the builds, to the groups that are
+served, and to the journal. One model's trouble never waits for another's.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -17,52 +16,34 @@ from muster.clock import SYSTEM_CLOCK, Clock
 from muster.content.store import BlobStore
 from muster.discovery.base import Watch
 from muster.discovery.records import MODELS, Instance
-from muster.errors import (
-    DiscoveryError,
-    MusterError,
-    UntrustedSourceError,
-    WorkerUnavailable,
-)
+from muster.errors import DiscoveryError
+from muster.frontend.build_files import BuildFiles
 from muster.frontend.build_notes import BuildNotes, OnModelProgress
+from muster.frontend.builds import Builds
 from muster.frontend.explain import explain
 from muster.frontend.file_table import FileTable
-from muster.frontend.group_route import GroupRoute
 from muster.frontend.guard.admission import Admission
-from muster.frontend.guard.busy import Capacity
 from muster.frontend.journal import FleetJournal
-from muster.frontend.lease_keeper import LeaseKeeper
 from muster.frontend.migration_metrics import MigrationMetrics
-from muster.frontend.model_build import BuiltModel, build_model
+from muster.frontend.model_build import BuiltModel
 from muster.frontend.model_table import ModelStatus, ModelTable
 from muster.frontend.registry_reading import RegistryReading
-from muster.frontend.replicas import replicas_of
-from muster.frontend.report import FileReport, FleetReport
+from muster.frontend.report import FleetReport
 from muster.frontend.route_policy import RoutePolicy
-from muster.frontend.served_card import capacity_of, served_model
-from muster.frontend.served_model import Generate, ServedModel
+from muster.frontend.served_groups import ServedGroups
 from muster.frontend.unserved import unserved_models
-from muster.frontend.variants import Variants
-from muster.llm.tokenizer_pool import TokenizerPool
-from muster.log import facts
 from muster.model.catalog.catalog import Catalog
 from muster.model.catalog.decision import Build, Decision, Drop, Members, Refuse
 from muster.model.catalog.group import GroupKey
 from muster.model.catalog.policy import CohortPolicy
-from muster.model.catalog.reason import Reason
 from muster.model.catalog.status import ModelState
 from muster.model.catalog.status import ModelStatus as CardStatus
 from muster.model.fetch.card_fetcher import CardFetcher
-from muster.model.fetch.replica import Replica
 from muster.runtime import Client, DistributedRuntime
-from muster.tasks import TaskOwner
 
 __all__ = ["Fleet"]
 
 logger = logging.getLogger(__name__)
-
-_INSTANCE_S = 1.0
-"""How long a build waits for an instance that is not in the registry yet; cards may come first."""
-_LATE_INSTANCE_S = 600.0
 
 
 class Fleet:
@@ -89,9 +70,7 @@ class Fleet:
         store: BlobStore | None = None,
     ) -> None:
         http = runtime.settings.http
-        self._sampling_defaults = http.sampling_defaults
         self._runtime = runtime
-        self._fetcher = fetcher
         self._clock = clock
         self._routing = RoutePolicy.of(http)
         self._on_progress = on_progress
@@ -102,15 +81,8 @@ class Fleet:
             namespace=http.namespace,
             namespace_prefix=http.namespace_prefix,
         )
-        self._builds: dict[GroupKey, asyncio.Task[None]] = {}
-        self._variants: dict[str, Variants] = {}
-        self._groups: dict[GroupKey, GroupRoute] = {}
-        self._tasks = TaskOwner("fleet")
         self._wake = asyncio.Event()
-        self._files: dict[tuple[GroupKey, str], FileTable] = {}
-        self._leases = LeaseKeeper(store)
-        self._tokenizers = TokenizerPool()
-        self._awaited: set[GroupKey] = set()
+        self._files = BuildFiles(store)
         self.admission = Admission(runtime.settings.guard)
         self.migrations = MigrationMetrics()
         self.registry = RegistryReading(runtime.discovery, clock)
@@ -120,6 +92,24 @@ class Fleet:
             instances=self._instances,
             registry=self.registry,
             report=self.report,
+        )
+        self._builds = Builds(
+            runtime,
+            fetcher,
+            self._files,
+            mode=self._routing.mode,
+            watcher=self._notes,
+            check=self.table.check,
+            built=self._built,
+            failed=self._failed,
+            hurry=self._hurry,
+        )
+        self._served = ServedGroups(
+            self.table,
+            self.admission,
+            self.migrations,
+            clock,
+            sampling_defaults=http.sampling_defaults,
         )
 
     # -- watching ----------------------------------------------------------------------------
@@ -133,9 +123,9 @@ class Fleet:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._watch())
                 group.create_task(self._retry())
-                group.create_task(self._leases.run())
+                group.create_task(self._files.run())
         finally:
-            await self._tasks.close()
+            await self._builds.close()
 
     async def _watch(self) -> None:
         while True:
@@ -174,11 +164,11 @@ class Fleet:
         for decision in decisions:
             match decision:
                 case Build():
-                    self._start(decision)
+                    self._builds.start(decision)
                 case Drop():
                     self._drop(decision)
                 case Members():
-                    self._set_members(decision)
+                    self._served.set_members(decision)
                 case Refuse():
                     pass  # the journal says it, with everything else that has changed
         self._observe(dict.fromkeys(decision.group for decision in decisions))
@@ -192,101 +182,25 @@ class Fleet:
         for group in filter(None, groups):
             self.journal.observe_group(group, self._catalog.status_of(group))
 
-    def _start(self, build: Build) -> None:
-        running = self._builds.pop(build.group, None)
-        if running is not None:
-            running.cancel()
-        task = self._tasks.launch(self._build(build), name=f"build {build.group.model}")
-        self._builds[build.group] = task
-
     def _drop(self, drop: Drop) -> None:
-        running = self._builds.pop(drop.group, None)
-        if running is not None:
-            running.cancel()
-        self._groups.pop(drop.group, None)
-        for key in [key for key in self._files if key[0] == drop.group]:
-            del self._files[key]
-            self._leases.forget(key)
-        name = drop.group.model
-        variants = self._variants.get(name)
-        if variants is None:
-            return
-        variants.drop(drop.group)
-        if variants:
-            self.table.add(variants.entry)
-        else:
-            del self._variants[name]
-            self.table.remove(name)
-            logger.info("model gone", extra=facts(model=name, reason=drop.message))
-
-    def _set_members(self, decision: Members) -> None:
-        group = self._groups.get(decision.group)
-        if group is not None:
-            group.members = frozenset(decision.instance_ids)
+        self._builds.cancel(drop.group)
+        self._files.forget(drop.group)
+        self._served.drop(drop)
 
     # -- building ----------------------------------------------------------------------------
 
-    async def _build(self, build: Build) -> None:
-        files = self._files[build.group, build.mdcsum] = FileTable(build.members[0].card)
-        notes = BuildNotes(build, files, self._catalog, self.journal, self._on_progress)
-        replicas: list[Replica] = []
-        client: Client | None = None
-        digests = [file.checksum for file, _ in build.members[0].card.iter_metadata_files()]
-        try:
-            await self._leases.use((build.group, build.mdcsum), digests)
-            client = await self._runtime.client_of(build.group.endpoint_id, self._routing.mode)
-            replicas = await self._find_replicas(build, client)
-            built = await build_model(replicas, self._fetcher, notes, self._tokenizers)
-            self.table.check(build.group.model)
-        except MusterError as error:
-            code, message = error.code, error.message
-            nowhere = client is not None and not any(replica.host for replica in replicas)
-            if nowhere and isinstance(error, UntrustedSourceError):
-                code = Reason.NO_INSTANCE
-                message = f"its instance is not in the registry, so whom to believe? {message}"
-            self._failed(build, code, f"{message}; {error.hint}" if error.hint else message)
-            if client is not None and nowhere and build.group not in self._awaited:
-                self._awaited.add(build.group)
-                self._tasks.start(self._hurry_when_seen(build, client), name="wait for an instance")
-            return
-        except Exception as error:
-            # A mistake of ours with one model's files must not take the other models along.
-            logger.exception("building a model broke", extra=facts(model=build.group.model))
-            self._failed(build, Reason.INTERNAL, f"{type(error).__name__}: {error}")
-            return
+    def _notes(self, build: Build, files: FileTable) -> BuildNotes:
+        return BuildNotes(build, files, self._catalog, self.journal, self._on_progress)
+
+    def _built(self, build: Build, built: BuiltModel, client: Client) -> None:
         decisions = self._catalog.built(build.build_id)
-        if decisions:
-            self._builds.pop(build.group, None)
-            lora = built.card.lora
-            policy = self._routing.for_card(built.card)
-            route = GroupRoute(
-                client,
-                lora.name if lora is not None else None,
-                mode=policy.mode,
-                capacity=capacity_of(built.card),
-            )
-            self._groups[build.group] = route
-            self._carry_out(decisions)
-            self._serve(build, built, route, policy)
-
-    async def _find_replicas(self, build: Build, client: Client) -> list[Replica]:
-        """The build's members, with where their instances are; waits a little if none is known."""
-        ids = {member.instance_id for member in build.members}
-        if ids.isdisjoint(client.instance_ids()):
-            with contextlib.suppress(WorkerUnavailable):
-                await client.wait_for_instances(_INSTANCE_S)
-        return replicas_of(build.members, client.instances(), client.free())
-
-    async def _hurry_when_seen(self, build: Build, client: Client) -> None:
-        """Try again at once when an instance of the endpoint appears."""
-        try:
-            await client.wait_for_instances(_LATE_INSTANCE_S)
-        except WorkerUnavailable:
-            return
-        finally:
-            self._awaited.discard(build.group)
-        self._catalog.hurry(build.group, self._clock.monotonic())
-        self._wake.set()
+        if not decisions:
+            return  # it has been called off, or another one took its place
+        self._builds.forget(build.group)
+        policy = self._routing.for_card(built.card)
+        route = self._served.connect(build.group, client, built.card, policy)
+        self._carry_out(decisions)  # its members, first of all
+        self._served.add(build, built, route, policy)
 
     def _failed(self, build: Build, code: str, message: str) -> None:
         now = self._clock.monotonic()
@@ -294,43 +208,9 @@ class Fleet:
         self._observe([build.group])
         self._wake.set()
 
-    def _serve(
-        self, build: Build, built: BuiltModel, route: GroupRoute, policy: RoutePolicy
-    ) -> None:
-        name = build.group.model
-        known = self.table.find(name)
-        created = known.created if known is not None else int(self._clock.wall())
-
-        def capacities() -> dict[int, Capacity]:
-            return {
-                instance_id: group.capacity
-                for key, group in self._groups.items()
-                if key.model == name
-                for instance_id in group.members
-            }
-
-        def served(generate: Generate) -> ServedModel:
-            guarded = self.admission.around(name, generate, capacities, policy.thresholds)
-            return served_model(
-                build,
-                built,
-                created=created,
-                generate=guarded,
-                policy=policy,
-                sampling_defaults=self._sampling_defaults,
-            )
-
-        variants = self._variants.get(name)
-        if variants is None:
-            busy = self.admission.busy(name)
-            variants = self._variants[name] = Variants(self.migrations, busy)
-        variants.drop(build.group)  # a challenger takes the place of the card that served
-        variants.put(build.group, route, build.mdcsum, policy, served)
-        self.table.add(variants.entry)
-        logger.info(
-            "model listed",
-            extra=facts(model=name, mdcsum=build.mdcsum, instances=len(route.members)),
-        )
+    def _hurry(self, group: GroupKey) -> None:
+        self._catalog.hurry(group, self._clock.monotonic())
+        self._wake.set()
 
     # -- looking -----------------------------------------------------------------------------
 
@@ -343,9 +223,9 @@ class Fleet:
             self._catalog.status(),
             now=self._clock.monotonic(),
             since=self.journal.since,
-            files=self._files_of,
+            files=self._files.reports,
             instances=self._instances(),
-            exclusions=self._exclusions,
+            exclusions=self._served.exclusions,
         )
         pinned = " with pins" if self._policy.pins else ""
         stale = self.registry.staleness()
@@ -357,34 +237,13 @@ class Fleet:
             registry=self.registry.report() or msgspec.UNSET,
         )
 
-    def _files_of(self, status: CardStatus) -> tuple[FileReport, ...]:
-        if status.group is None:
-            return ()
-        table = self._files.get((status.group, status.mdcsum or ""))
-        if table is None and status.members:
-            table = FileTable(status.members[0].card)
-        return table.reports() if table is not None else ()
-
     def cards(self) -> Sequence[CardStatus]:
         """What has become of each card, with the cards."""
         return self._catalog.status()
 
     def standing(self) -> dict[str, dict[int, str]]:
         """Why each instance of each served model gets no requests; empty for one that does."""
-        found: dict[str, dict[int, str]] = {}
-        for group, route in self._groups.items():
-            reasons = route.exclusions()
-            instances = found.setdefault(group.model, {})
-            for instance_id in route.members:
-                instances[instance_id] = reasons.get(instance_id, "")
-        return found
-
-    def _exclusions(self, group: GroupKey) -> Mapping[int, str]:
-        route = self._groups.get(group)
-        if route is None:
-            return {}
-        busy = self.admission.busy(group.model)() & route.members
-        return dict.fromkeys(busy, "it is busy: beyond a threshold") | route.exclusions()
+        return self._served.standing()
 
     def refusals(self) -> list[ModelStatus]:
         """Cards and records that are not served though others of their name may be, and why."""
@@ -392,11 +251,11 @@ class Fleet:
 
     def groups(self) -> list[GroupKey]:
         """The groups that are served."""
-        return [*self._groups]
+        return self._served.keys()
 
     def _instances(self) -> Sequence[Instance]:
         return self._runtime.known_instances()
 
     async def close(self) -> None:
         """Call off running builds."""
-        await self._tasks.close()
+        await self._builds.close()
