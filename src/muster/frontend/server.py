@@ -1,4 +1,4 @@
-"""The frontend's HTTP service: listening, dispatch, errors, shutdown."""
+"""The frontend's HTTP service: listening, dispatch, shutdown."""
 
 from __future__ import annotations
 
@@ -6,39 +6,27 @@ import asyncio
 import functools
 import logging
 from collections.abc import Iterator
-from typing import cast
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry
 
 from muster.config.guard import GuardSettings
 from muster.config.settings import HttpSettings
 from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
-from muster.frontend.dashboard.assets import DashboardFiles
 from muster.frontend.dashboard.live import Live
 from muster.frontend.dashboard.sources import LiveSources
-from muster.frontend.embeddings.latency import embedding_latency
-from muster.frontend.embeddings.requests import EmbeddingsRequest
-from muster.frontend.embeddings.route import ENDPOINT, EmbeddingsRoute
+from muster.frontend.error_answers import answer_error, refuse
 from muster.frontend.guard.admission import Admission
-from muster.frontend.guard.busy_routes import BusyRoutes
 from muster.frontend.guard.door import Door
 from muster.frontend.guard.guard import Guard
 from muster.frontend.health import HealthRoutes, HealthState
 from muster.frontend.limit_metrics import LimitMetrics
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
-from muster.frontend.openai.models import ModelRoutes
-from muster.frontend.openai.parameters import IgnoredParameters, Parameters
-from muster.frontend.openai.reply import ReasoningField
-from muster.frontend.openai.routes import openai_routes
-from muster.frontend.openai.stream_rules import StreamRules
-from muster.frontend.openapi.about import AboutRoutes
 from muster.frontend.processes.siblings import Siblings
 from muster.frontend.request_id import response_id
-from muster.frontend.request_log import RequestLine, log_refused
-from muster.frontend.routes import RouteTable
-from muster.frontend.surface.routes import add_surfaces, error_for
+from muster.frontend.request_log import RequestLine
+from muster.frontend.service_routes import service_routes
 from muster.http.exchange import Exchange
 from muster.http.limits import HttpLimits
 from muster.http.server import HttpServer
@@ -51,18 +39,6 @@ logger = logging.getLogger(__name__)
 _WHILE_DRAINING = frozenset({"/health", "/live", "/metrics", "/v1/muster/models"})
 _HANDOVER_S = 0.5
 """How long a process that leaves its port to others answers requests on new connections."""
-_LONGEST_NAME = 100
-"""Of a model that is not served, in a log line."""
-_REFUSALS = {
-    400: "bad_request",
-    401: "invalid_api_key",
-    405: "method_not_allowed",
-    408: "request_timeout",
-    413: "request_too_large",
-    431: "headers_too_large",
-    500: "internal_error",
-    505: "http_version_not_supported",
-}
 
 
 class Frontend:
@@ -92,21 +68,21 @@ class Frontend:
         siblings: Siblings | None = None,
     ) -> None:
         self._settings = settings
-        self._admission = admission if admission is not None else Admission(GuardSettings())
+        admission = admission if admission is not None else Admission(GuardSettings())
         self._guard_settings = guard = guard if guard is not None else GuardSettings()
-        self._registry = registry if registry is not None else CollectorRegistry()
+        registry = registry if registry is not None else CollectorRegistry()
         self._siblings = siblings
         self._state = HealthState()
         self._in_flight = 0
         self._quiet = asyncio.Event()
-        metrics = FrontendMetrics(self._registry, table)
-        self._registry.register(LimitMetrics(table))
+        metrics = FrontendMetrics(registry, table)
+        registry.register(LimitMetrics(table))
         required = tuple(settings.require_models)
         sources = sources if sources is not None else LiveSources()
         self._live = Live(
             table, metrics, self._state, required=required, sources=sources, siblings=siblings
         )
-        self._health = HealthRoutes(
+        health = HealthRoutes(
             table,
             self._state,
             required=required,
@@ -116,16 +92,26 @@ class Frontend:
         if siblings is not None:
             siblings.attach(
                 metrics=metrics,
-                registry=self._registry,
-                admission=self._admission,
-                verdict=self._health.verdict,
+                registry=registry,
+                admission=admission,
+                verdict=health.verdict,
                 served=lambda: [name for name, _ in table.names()],
                 events=sources.events,
             )
-        self._routes = self._make_routes(table, metrics, begin_traces=begin_traces)
-        self._guard = Guard(
-            guard, self._registry, siblings.limiter if siblings is not None else None
+        self._routes = service_routes(
+            settings,
+            table,
+            metrics,
+            registry,
+            strict_parameters=guard.strict_parameters,
+            begin_traces=begin_traces,
+            health=health,
+            live=self._live,
+            admission=admission,
+            shows=self._shows,
+            siblings=siblings,
         )
+        self._guard = Guard(guard, registry, siblings.limiter if siblings is not None else None)
         self._door = self._guard.door
         limits = HttpLimits(
             body_bytes=settings.body_limit_mb << 20,
@@ -134,75 +120,13 @@ class Frontend:
             write_s=guard.write_timeout_s,
         )
         knows = self._door.knows if self._door is not None else None
-        self._server = HttpServer(self._handle, self._refuse, limits, knows=knows)
-        self._registry.register(self._server.counts)
+        self._server = HttpServer(self._handle, refuse, limits, knows=knows)
+        registry.register(self._server.counts)
         self._admin_server: HttpServer | None = None
         if self._guard.admin_door is not None:
             handle = functools.partial(self._handle, admin_door=self._guard.admin_door)
-            self._admin_server = HttpServer(handle, self._refuse, limits)
+            self._admin_server = HttpServer(handle, refuse, limits)
             self._admin_server.counts = self._server.counts  # both ports are one service
-
-    def _make_routes(
-        self, table: ModelTable, metrics: FrontendMetrics, *, begin_traces: bool
-    ) -> RouteTable:
-        health = self._health
-        models = ModelRoutes(table)
-        routes = RouteTable()
-        strict = self._guard_settings.strict_parameters
-        streams = StreamRules.of(self._settings)
-        ignored = IgnoredParameters()
-        self._registry.register(ignored)
-        chat, completions = openai_routes(
-            table,
-            metrics,
-            ignored,
-            begin_traces=begin_traces,
-            strict_parameters=strict,
-            streams=streams,
-            nvext=not self._settings.disable_nvext,
-            reasoning_field=cast("ReasoningField", self._settings.reasoning_field),
-        )
-        routes.add("POST", "/v1/chat/completions", chat.handle)
-        routes.add("POST", "/v1/completions", completions.handle)
-        add_surfaces(
-            routes,
-            table,
-            metrics,
-            ignored,
-            begin_traces=begin_traces,
-            strict_parameters=strict,
-            streams=streams,
-        )
-        embeddings = EmbeddingsRoute(
-            table,
-            metrics,
-            Parameters(
-                EmbeddingsRequest.__struct_fields__, ENDPOINT, strict=strict, ignored=ignored
-            ),
-            embedding_latency(self._registry),
-            begin_traces=begin_traces,
-            add_special_tokens=self._settings.embedding_special_tokens,
-        )
-        routes.add("POST", "/v1/embeddings", embeddings.handle)
-        routes.add("GET", "/v1/models", models.list)
-        routes.add("GET", "/v1/models/*", models.one)
-        routes.add("GET", "/health", health.health)
-        routes.add("GET", "/live", health.live)
-        routes.add("GET", "/v1/muster/models", health.models)
-        siblings = self._siblings
-        busy = BusyRoutes(
-            self._admission, tell=siblings.tell_thresholds if siblings is not None else None
-        )
-        routes.add("GET", "/busy_threshold", busy.list)
-        routes.add("POST", "/busy_threshold", busy.change)
-        routes.add("GET", "/metrics", self._metrics)
-        AboutRoutes(routes, self._shows).add()
-        dashboard = DashboardFiles()
-        routes.add("GET", "/v1/muster/live", self._live.handle)
-        routes.add("GET", "/dashboard", dashboard.page)
-        routes.add("GET", "/dashboard/", dashboard.redirect)
-        routes.add("GET", "/dashboard/*", dashboard.part)
-        return routes
 
     @property
     def port(self) -> int:
@@ -239,8 +163,7 @@ class Frontend:
 
         It listens for some seconds more, so that who comes is told to try elsewhere. One process of
         several that ends alone does not, for others take its place; what has just connected to it
-        is answered first. Probes are still answered, with
-        ``draining``. Idempotent.
+        is answered first. Probes are still answered, with ``draining``. Idempotent.
 
         Returns:
             Whether all requests have been answered.
@@ -321,39 +244,8 @@ class Frontend:
             else:
                 await door.handle(exchange, self._routes.find)
         except MusterError as error:
-            self._answer_error(exchange, ApiError.from_error(error))
+            answer_error(exchange, ApiError.from_error(error))
         finally:
             self._in_flight -= 1
             if not self._in_flight:
                 self._quiet.set()
-
-    def _answer_error(self, exchange: Exchange, error: ApiError) -> None:
-        if error.status >= 500:
-            logger.warning(
-                "request failed",
-                extra=facts(
-                    x_request_id=exchange.request_id,
-                    path=exchange.path,
-                    status=error.status,
-                    code=error.slug,
-                    error=error.message,
-                ),
-            )
-        if error.model and exchange.details is None:
-            exchange.details = lambda: {"model": error.model[:_LONGEST_NAME]}
-        exchange.error = error.slug or ""
-        exchange.respond(error.status, error_for(exchange, error), headers=error.headers)
-
-    def _refuse(self, exchange: Exchange, status: int, message: str) -> None:
-        """Answer what never became a request."""
-        exchange.request_id = exchange.request_id or response_id(exchange)
-        self._answer_error(exchange, ApiError(status, message, slug=_REFUSALS.get(status)))
-        if status != 500:  # that one has been a request, and has its line
-            log_refused(exchange)
-
-    async def _metrics(self, exchange: Exchange) -> None:
-        if self._siblings is None:
-            page = generate_latest(self._registry)
-        else:
-            page = await self._siblings.page()
-        exchange.respond(200, page, content_type=CONTENT_TYPE_LATEST)
