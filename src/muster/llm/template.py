@@ -26,13 +26,10 @@ from muster.llm.conversation import (
     normalize_messages,
     template_options,
 )
-from muster.llm.sandbox import (
-    Budget,
-    RaisedByTemplate,
-    TemplateCutOff,
-    TemplateEnvironment,
-    TemplateLimits,
-)
+from muster.llm.sandbox.budget import Budget, TemplateCutOff, TemplateLimits
+from muster.llm.sandbox.environment import TemplateEnvironment
+from muster.llm.sandbox.instrument import BUDGET
+from muster.llm.sandbox.offers import RaisedByTemplate
 from muster.llm.template_sources import DEFAULT, MAX_TEMPLATE_BYTES
 
 __all__ = ["ChatTemplate", "TemplateLimits"]
@@ -149,7 +146,7 @@ class ChatTemplate:
 
     def _render(self, template: jinja2.Template, variables: dict[str, Any]) -> str:
         # last, so that no client's variable takes its place
-        variables["muster_budget"] = Budget(self._limits)
+        variables[BUDGET] = Budget(self._limits)
         try:
             return self._collect(template, variables)
         except RaisedByTemplate as error:
