@@ -161,7 +161,9 @@ def main() -> None:
                 url = stack.enter_context(etcd()) if name == "etcd" else ""
                 opener = stack.enter_context(backend(name, url))
                 suite.add("muster", uvloop.run(measure(opener)), name)
-                for who, (python, script) in sides.items() if name != "memory" else ():
+                for who, (python, script) in (
+                    suite.in_turn(sides.items()) if name != "memory" else ()
+                ):
                     extra = {"DYN_DISCOVERY_BACKEND": name, "ETCD_ENDPOINTS": url}
                     suite.add(who, {"seen_median_ms": seen(python, script, extra)}, name)
     suite.finish()

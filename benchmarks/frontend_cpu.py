@@ -3,9 +3,9 @@
 ``request_us``: 16 tokens unary, and ``token_us``: 128 streamed, from a mock that never waits, 16
 connections, each system with its own mock. There tokens come faster than they can be written, and
 several share a write. ``paced_token_us``: 256 streams at once of an engine that takes about 10 ms a
-token, each token on its own. That is measured with each system's own mock (the peer's steps all
-requests at the same moment, Muster's each at its own) and, as ``..._same_mock``, with Muster's behind
-both frontends. Requests of paced streams count as part of their tokens.
+token, each token on its own. That is measured with each system's own mock (both step all requests
+together, as engines with continuous batching do) and, as ``..._same_mock``, with Muster's behind both
+frontends. Requests of paced streams count as part of their tokens.
 
 ``paced_tokens_s`` should be the same for both (25,600 at 10 ms): a frontend that cannot keep up shows
 there.
@@ -59,11 +59,11 @@ def main() -> None:
     for _ in suite.numbers(OWN):
         with all_running(fast, OWN) as at_once:
             for kind, key in ((UNARY, "request_us"), (STREAM, "token_us")):
-                for who, at in at_once.items():
+                for who, at in suite.in_turn(at_once.items()):
                     load = closed(at, kind, connections=16, seconds=min(5.0, seconds))
                     suite.add(who, {key: load["frontend_cpu_us"]})
         for label, same in (("paced", False), ("paced_same_mock", True)):
-            for who in OWN:
+            for who in suite.in_turn(OWN):
                 worker = slow["muster" if same else who]
                 with running(slow[who], worker) as at:
                     suite.add(who, uvloop.run(paced(at, streams, seconds)), label)

@@ -7,6 +7,9 @@ from the first word on, so that nothing that was computed for one can be used fo
 connections a load takes longer in proportion: requests under way at its end do not count, and they
 must stay few.
 
+Streams of few connections say more about the peer's listener than about its speed: it leaves Nagle's
+algorithm on, and each stream on a connection used again waits 40 ms for a delayed acknowledgement.
+
     python benchmarks/growth.py --peer DIR --shared ../shared [--rounds 5]
 """
 
@@ -33,7 +36,7 @@ def main() -> None:
         with all_running(known, OWN) as running:
             for kind in (UNARY, STREAM):
                 for label, count, tokens in points:
-                    for who, at in running.items():
+                    for who, at in suite.in_turn(running.items()):
                         load = closed(
                             at,
                             kind,

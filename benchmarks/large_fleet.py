@@ -132,12 +132,13 @@ def main() -> None:
     suite = Suite("large_fleet", parser)
     part = 10 if suite.short else 1
     known = systems(suite.peer, suite.model)
+    instances, models = suite.options.instances // part, suite.options.models // part
     for _ in suite.numbers(OWN):
-        for who in OWN:
+        for who in suite.in_turn(OWN):
             figures = measure(
                 known[who],
-                instances=suite.options.instances // part,
-                models=suite.options.models // part,
+                instances=instances,
+                models=models,
                 seconds=suite.options.seconds or (5.0 if suite.short else 20.0),
                 count=3 if suite.short else 10,
             )
@@ -147,7 +148,8 @@ def main() -> None:
             Target("idle_percent", 2.0, absolute=True),
             Target("added_ms", 100.0, absolute=True),
             Target("gone_ms", 100.0, absolute=True),
-        ]
+        ],
+        about={"instances": instances, "models": models},
     )
 
 

@@ -70,7 +70,7 @@ def main() -> None:
     seconds = 5.0 if suite.short else 20.0
     for _ in suite.numbers(OWN):
         with all_running(known, OWN) as running:
-            for who, at in running.items():
+            for who, at in suite.in_turn(running.items()):
                 suite.add(who, uvloop.run(measure(at, suite.options.tokens, seconds)))
     suite.finish([Target("long_per_s", 1.0, at_least=True), Target("short_p99_ms", 0.3)])
 

@@ -33,7 +33,7 @@ def main() -> None:
     known = systems(suite.peer, suite.model)
     seconds = 2.0 if suite.short else 8.0
     for _ in suite.numbers(OWN):
-        for who in OWN:
+        for who in suite.in_turn(OWN):
             with running(known[who], known[who]) as at:
                 suite.add(who, look(at), "idle")
                 for kind in (UNARY, STREAM):

@@ -111,7 +111,7 @@ def main() -> None:
         for _ in suite.numbers(hosts):
             for load in loads(suite.options.clients, large=suite.options.large):
                 in_flight = sizes.get(load.file, 0) * load.clients
-                for who, host in hosts.items():
+                for who, host in suite.in_turn(hosts.items()):
                     if who == "peer" and in_flight > available_bytes() // 4:
                         gigabytes = in_flight / GB
                         suite.left_out[f"peer {load.label}"] = (

@@ -3,40 +3,35 @@
 from __future__ import annotations
 
 import os
-import resource
-import subprocess
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
-from usage import cpu_seconds
+from usage import family_cpu_seconds
 
 __all__ = ["Others"]
+
+_KERNEL = 2
+"""The process whose children are the kernel's threads; in a container there is none."""
 
 
 class Others:
     """Watches from its making until it is asked.
 
-    Args:
-        helpers: Processes of the measurement that are still there when it is asked; those that
-            ended and were waited for meanwhile count as its own anyway.
+    This process and all its descendants are the measurement's own, whether they still run or ended
+    meanwhile. Threads of the kernel are nobody's: they write to disk what the measurement wrote, too.
     """
 
-    def __init__(self, helpers: Sequence[subprocess.Popen[bytes]] = ()) -> None:
-        self._helpers = helpers
+    def __init__(self) -> None:
         self._began = time.monotonic()
-        self._all, self._own = _busy_s(), self._own_s()
+        self._at_first = self._of_others_s()
 
     def cores(self) -> float:
         """Cores that others kept busy, on average."""
         took = time.monotonic() - self._began
-        return max(0.0, (_busy_s() - self._all - (self._own_s() - self._own)) / took)
+        return max(0.0, (self._of_others_s() - self._at_first) / took)
 
-    def _own_s(self) -> float:
-        used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        return sum(each.ru_utime + each.ru_stime for each in used) + sum(
-            map(cpu_seconds, self._helpers)
-        )
+    def _of_others_s(self) -> float:
+        return _busy_s() - family_cpu_seconds(os.getpid()) - family_cpu_seconds(_KERNEL)
 
 
 def _busy_s() -> float:

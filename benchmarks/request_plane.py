@@ -3,9 +3,9 @@
 One worker and one caller process each, on loopback and uvloop, with the same payloads in msgpack and
 the same load (``rpc_load.py``): requests for one item at 32 in flight, one after the other, and
 eight long streams at once: of a handler that never waits (its items can be sent in batches), and of
-one that gives the loop a turn before each item (``turn_items_per_s``), as an engine does. Rounds are interleaved; figures are medians. CPU times are the caller's
-and the worker's together. Over NATS a server of its own stands between them, whose CPU time does
-not count.
+one that gives the loop a turn before each item (``turn_items_per_s``), as an engine does. CPU times
+are the caller's and the worker's together. Over NATS a server of its own stands between them, whose
+CPU time does not count. The callers read each item of the peer's as its bindings give it, decoded.
 
 A measurement during which others kept more than ``--quiet`` cores busy is made again, whatever came
 out, until ``--patience`` is over; then it counts, and ``others_cores`` says so. ``discarded`` is how
@@ -31,7 +31,7 @@ from typing import NamedTuple
 
 from quiet import Others
 from servers import nats, nats_missing
-from suite import arguments
+from suite import arguments, end_when_told
 from summary import Target, print_report, report
 from systems import process
 
@@ -56,7 +56,6 @@ class Side(NamedTuple):
     python: str
     script: str
     extra: dict[str, str]
-    helpers: tuple[subprocess.Popen[bytes], ...] = ()
 
 
 def measure(side: Side) -> dict[str, float]:
@@ -115,6 +114,7 @@ def main() -> None:
         "--patience", type=float, default=0, help="seconds to wait for quiet, in all"
     )
     options = parser.parse_args()
+    end_when_told()
     dynamo = str(options.peer.absolute() / "bin" / "python")
     sides = {
         "muster": Side(sys.executable, "rpc_muster.py", {}),
@@ -133,9 +133,8 @@ def main() -> None:
         else:
             server = stack.enter_context(nats())
             over = {"DYN_REQUEST_PLANE": "nats", "NATS_SERVER": server.url}
-            helpers = (server.process,)
-            sides["muster_nats"] = Side(sys.executable, "rpc_muster.py", over, helpers)
-            sides["peer_nats"] = Side(dynamo, "rpc_dynamo.py", over, helpers)
+            sides["muster_nats"] = Side(sys.executable, "rpc_muster.py", over)
+            sides["peer_nats"] = Side(dynamo, "rpc_dynamo.py", over)
         quiet = Quiet(options.quiet, time.monotonic() + options.patience)
         rounds = run(sides, options.rounds or (1 if options.short else 5), left_out, quiet)
     made = report(
@@ -165,7 +164,7 @@ class Quiet:
     def measure(self, side: Side) -> dict[str, float]:
         """One round that counts."""
         while True:
-            others = Others(side.helpers)
+            others = Others()
             row = measure(side)
             row["others_cores"] = others.cores()
             if row["others_cores"] <= self._cores or time.monotonic() > self._until:
@@ -183,7 +182,8 @@ def run(
     """The rounds of every system; one that fails is left out from then on, and forgotten."""
     rounds: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
     for number in range(count):
-        for name, side in sides.items():
+        order = list(sides.items())
+        for name, side in order[::-1] if number % 2 else order:
             if name in left_out:
                 continue
             try:

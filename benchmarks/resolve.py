@@ -229,10 +229,10 @@ def main() -> None:
             for who in OWN
         }
         for number in suite.numbers(OWN):
-            for (label, who), host in hosts.items():
+            for (label, who), host in suite.in_turn(hosts.items()):
                 root = scratch / f"{who}-{label}-{number}"
                 suite.add(who, measure(known[label][who], host, root), label)
-            for who in OWN:
+            for who in suite.in_turn(OWN):
                 root = scratch / f"{who}-eight-{number}"
                 try:
                     found = together(known["few"][who], hosts["few", who], root, 8)

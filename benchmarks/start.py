@@ -5,7 +5,7 @@ the first round, which does not count. ``card_s``: until the worker's card is in
 ``answers_s``: until the frontend answers at all; ``listed_s``: until ``/v1/models`` names the model.
 Looked at every 2 ms. ``cpu_s`` is the CPU time of both up to then.
 
-    python benchmarks/start.py --peer DIR --shared ../shared [--rounds 7]
+    python benchmarks/start.py --peer DIR --shared ../shared [--rounds 5]
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ def main() -> None:
     for who in OWN:
         start(known[who])
     for _ in suite.numbers(OWN):
-        for who in OWN:
+        for who in suite.in_turn(OWN):
             suite.add(who, start(known[who]))
     suite.finish([Target("listed_s", 0.6)])
 

@@ -7,12 +7,14 @@ import signal
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from quiet import Others
 from summary import Target, print_report, report
 
-__all__ = ["Suite", "arguments"]
+__all__ = ["Suite", "arguments", "end_when_told"]
+
+T = TypeVar("T")
 
 
 def arguments(doc: str | None) -> argparse.ArgumentParser:
@@ -28,6 +30,11 @@ def arguments(doc: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def end_when_told() -> None:
+    """Whoever ends the script ends what it started too."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
 class Suite:
     """One run of one script: its options, and the figures of every round of every system.
 
@@ -37,8 +44,7 @@ class Suite:
     """
 
     def __init__(self, name: str, parser: argparse.ArgumentParser) -> None:
-        # Whoever ends the script ends what it started too.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        end_when_told()
         self.name = name
         self.options = parser.parse_args()
         self.short: bool = self.options.short
@@ -47,6 +53,7 @@ class Suite:
         self.model: Path = (self.options.shared / "models" / "deepseek").resolve()
         self.left_out: dict[str, str] = {}
         self._rounds: dict[str, list[dict[str, float]]] = {}
+        self._backwards = False
 
     def numbers(self, systems: Iterable[str]) -> Iterable[int]:
         """The rounds, one after the other; each begins without figures for every system.
@@ -55,12 +62,18 @@ class Suite:
         """
         names = list(systems)
         for number in range(self.count):
+            self._backwards = number % 2 == 1
             for name in names:
                 self._rounds.setdefault(name, []).append({})
             others = Others()
             yield number
             for name in names:
                 self._rounds[name][-1]["others_cores"] = others.cores()
+
+    def in_turn(self, running: Iterable[T]) -> list[T]:
+        """In the order of this round: every other one goes backwards, so that none is always first."""
+        found = list(running)
+        return found[::-1] if self._backwards else found
 
     def add(self, system: str, figures: Mapping[str, float], label: str = "") -> None:
         """Figures of the round that runs; ``label`` goes before their names."""

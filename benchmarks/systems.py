@@ -23,7 +23,9 @@ from typing import Any, NamedTuple
 
 __all__ = [
     "CROSSED",
+    "CROSSED_X2",
     "OWN",
+    "OWN_X2",
     "Endpoint",
     "System",
     "all_running",
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _START_S = 60.0
+_LOOKS = 12
 OWN = {"muster": ("muster", "muster"), "peer": ("peer", "peer")}
 """Frontend and worker of each pair: every system with its own mock."""
 CROSSED = {
@@ -47,6 +50,13 @@ CROSSED = {
     "peer_over_peer": ("peer", "peer"),
 }
 """Both frontends over both mocks."""
+OWN_X2 = {"muster_x2": ("muster_x2", "muster")}
+CROSSED_X2 = {
+    "muster_x2_over_muster": ("muster_x2", "muster"),
+    "muster_x2_over_peer": ("muster_x2", "peer"),
+}
+"""Muster's frontend as two processes on one port. One process uses one core and a little of another;
+the peer's frontend has a thread for each core."""
 
 
 class Endpoint(NamedTuple):
@@ -100,12 +110,11 @@ def systems(
     batch = ["--max-num-seqs", "4096", "--max-num-batched-tokens", "1000000"]
     if roomy:
         batch += ["--num-gpu-blocks-override", "1000000"]
+    frontend = [*muster, "frontend", "--http-host", "127.0.0.1", "--http-port", "{port}"]
+    worker = [*muster, "worker", *mock]
     return {
-        "muster": System(
-            "muster",
-            [*muster, "frontend", "--http-host", "127.0.0.1", "--http-port", "{port}"],
-            [*muster, "worker", *mock],
-        ),
+        "muster": System("muster", frontend, worker),
+        "muster_x2": System("muster_x2", [*frontend, "--processes", "2"], worker),
         "peer": System(
             "peer",
             [*dynamo, "dynamo.frontend", "--http-port", "{port}", *planes],
@@ -190,8 +199,10 @@ def process(
     """
     home = root / f"home-{role}"
     home.mkdir(exist_ok=True)
+    # without the last, what is not compiled yet would be again at each start: installed programs are
+    left_behind = ("DYN_", "MUSTER_", "PYTHONDONTWRITEBYTECODE")
     environment = {
-        key: value for key, value in os.environ.items() if not key.startswith(("DYN_", "MUSTER_"))
+        key: value for key, value in os.environ.items() if not key.startswith(left_behind)
     }
     environment |= {
         "HOME": str(home),
@@ -246,7 +257,8 @@ def model_ids(port: int) -> list[str]:
 
 def _wait_listed(port: int, processes: Mapping[str, subprocess.Popen[bytes]], logs: Path) -> None:
     deadline = time.monotonic() + _START_S
-    while not model_ids(port):
+    # each look is a connection of its own: of several processes on the port all get one
+    while not all(model_ids(port) for _ in range(_LOOKS)):
         late = time.monotonic() > deadline
         for role, each in processes.items():
             if late or each.poll() is not None:

@@ -7,27 +7,37 @@ import os
 import subprocess
 from pathlib import Path
 
-__all__ = ["cpu_seconds", "memory_mb", "rss_mb"]
+__all__ = ["cpu_seconds", "family_cpu_seconds", "memory_mb", "rss_mb"]
 
 
 def _family(pid: int) -> list[int]:
-    """The process and all its descendants."""
+    """The process and all its living descendants; none where it is gone."""
     found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        with contextlib.suppress(OSError):
-            for child in (task / "children").read_text().split():
-                found += _family(int(child))
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with contextlib.suppress(OSError):
+                for child in (task / "children").read_text().split():
+                    found += _family(int(child))
     return found
 
 
-def cpu_seconds(of: subprocess.Popen[bytes]) -> float:
-    """User and system time a process and its descendants have used so far."""
+def family_cpu_seconds(pid: int) -> float:
+    """User and system time a process and its descendants have used so far.
+
+    Descendants that ended count from when their parent waited for them; before, they are still there.
+    """
     ticks = 0
-    for pid in _family(of.pid):
+    for each in _family(pid):
         with contextlib.suppress(OSError):
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-            ticks += int(fields[11]) + int(fields[12])
+            fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+            # utime, stime, and the same of children that were waited for: see proc(5)
+            ticks += sum(map(int, fields[11:15]))
     return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def cpu_seconds(of: subprocess.Popen[bytes]) -> float:
+    """The same of a process that was started here."""
+    return family_cpu_seconds(of.pid)
 
 
 def memory_mb(of: subprocess.Popen[bytes]) -> dict[str, float]:

@@ -77,7 +77,7 @@ def main() -> None:
         known = systems(suite.peer, model_with_files(suite.model, scratch / "model", SIZES))
         for number in suite.numbers(OWN):
             for key, name, clients in LOADS:
-                for who in OWN:
+                for who in suite.in_turn(OWN):
                     if who == "peer" and SIZES[name] * clients > available_bytes() // 4:
                         gigabytes = SIZES[name] * clients / 1e9
                         suite.left_out[f"peer {key}"] = f"might take {gigabytes:.0f} GB of memory"
