@@ -23,13 +23,14 @@ from muster.config.settings import Settings
 from muster.discovery.base import Discovery
 from muster.discovery.open import open_discovery
 from muster.discovery.records import Instance
-from muster.errors import ConfigError, DiscoveryError
 from muster.names import EndpointId, check_name
+from muster.runtime.arguments import check_reach, settings_of
 from muster.runtime.calling.calling import Calling
 from muster.runtime.calling.choosers import RouterMode
 from muster.runtime.calling.client import Client
 from muster.runtime.components.component import Namespace
 from muster.runtime.components.endpoint import Endpoint
+from muster.runtime.ending import Ending
 from muster.runtime.metadata.registry import MetadataArtifactRegistry
 from muster.runtime.metrics.hierarchy import MetricsNode
 from muster.runtime.metrics.requests import RequestMetrics
@@ -37,12 +38,11 @@ from muster.runtime.otel import OtelExporter, configure_otel
 from muster.runtime.serving.health import HealthBoard, HealthReport
 from muster.runtime.serving.planes import Planes
 from muster.runtime.serving.serving import Service, Serving
-from muster.runtime.shutdown import Phase, attempt, run_steps
+from muster.runtime.shutdown import Phase, attempt
 from muster.runtime.signals import ShutdownSignals
 from muster.runtime.status.engine_routes import EngineCallback, EngineRoutes
 from muster.runtime.status.lora_routes import EndpointLoras, LoraRoutes
 from muster.runtime.status.server import StatusServer
-from muster.tasks import TaskOwner
 from muster.wire.context import Context
 
 __all__ = ["DistributedRuntime", "Service"]
@@ -75,7 +75,6 @@ class DistributedRuntime:
         metadata: The files the status server serves.
         metrics_root: The runtime's level of the metrics; see ``MetricsNode``.
         metrics: What ``/metrics`` shows.
-        phase: Where it is in its life.
 
     Raises:
         ConfigError: If a setting is wrong, or two do not go together.
@@ -95,19 +94,14 @@ class DistributedRuntime:
         handle_signals: bool = True,
     ) -> None:
         del event_loop, enable_nats, event_plane
-        if response_plane not in (None, "tcp"):
-            raise ConfigError(
-                f"the response plane {response_plane!r} is not spoken", hint="use tcp"
-            )
-        if settings is None:
-            backend = {"mem": "memory"}.get(discovery_backend or "", discovery_backend)
-            settings = Settings.load(
-                flags={"discovery.backend": backend, "request_plane.plane": request_plane}
-            )
-        elif discovery_backend is not None or request_plane is not None:
-            raise ConfigError("give either settings or discovery_backend and request_plane")
+        settings = settings_of(
+            settings,
+            discovery_backend=discovery_backend,
+            request_plane=request_plane,
+            response_plane=response_plane,
+        )
         if discovery is None:
-            _check_reach(settings)
+            check_reach(settings)
             discovery = open_discovery(settings.discovery, settings.etcd)
         self.settings = settings
         self.discovery = discovery
@@ -115,7 +109,6 @@ class DistributedRuntime:
         self.metrics = CollectorRegistry()
         self.metrics_root = MetricsNode.root(lambda: self.instance_id)
         self.metrics.register(self.metrics_root)
-        self.phase = Phase.RUNNING
         self._board = HealthBoard(
             starting_ready=settings.health.starting == "ready", instance_id=discovery.instance_id
         )
@@ -126,14 +119,20 @@ class DistributedRuntime:
         self._calling = Calling(settings, discovery, self._planes)
         self._engine_routes = EngineRoutes(settings.system)
         self._namespaces: dict[str, Namespace] = {}
-        self._tasks = TaskOwner("runtime")
         self._lock = asyncio.Lock()
         self._started = False
         self._status: StatusServer | None = None
         self._otel: OtelExporter | None = None
-        self._withdraw: list[Callable[[], Awaitable[None]]] = []
-        self._closing: asyncio.Task[None] | None = None
-        self._closed = asyncio.Event()
+        self._ending = Ending(
+            [
+                (Phase.DEREGISTERING, self._serving.withdraw),
+                (Phase.REFUSING, self._serving.refuse),
+                (Phase.DRAINING, self._serving.drain),
+            ],
+            self._close_all,
+            begun=self._board.shut_down,
+            ended=self._ended,
+        )
         self._began = SYSTEM_CLOCK.monotonic()
         self._signals = ShutdownSignals.of(asyncio.get_running_loop()) if handle_signals else None
         if self._signals is not None:
@@ -196,7 +195,7 @@ class DistributedRuntime:
             DiscoveryError: The runtime is shutting down.
         """
         async with self._lock:
-            self._check_open()
+            self._ending.check_open()
             if self._started:
                 return
             for line in self.settings.system.deprecations():
@@ -305,15 +304,11 @@ class DistributedRuntime:
         """
         await self._serving.unregister(endpoint)
 
-    def _check_open(self) -> None:
-        if self._closing is not None:
-            raise DiscoveryError("this runtime is shutting down, or has")
-
     # -- calling -----------------------------------------------------------------------------
 
     async def client_of(self, endpoint: EndpointId, mode: RouterMode) -> Client:
         """A client of ``endpoint``; see ``Endpoint.client``."""
-        self._check_open()
+        self._ending.check_open()
         return await self._calling.client_of(endpoint, mode)
 
     def known_instances(self) -> list[Instance]:
@@ -322,71 +317,39 @@ class DistributedRuntime:
 
     # -- ending ------------------------------------------------------------------------------
 
+    @property
+    def phase(self) -> Phase:
+        """Where the process is in its life."""
+        return self._ending.phase
+
     def on_withdraw(self, withdraw: Callable[[], Awaitable[None]]) -> None:
         """Run ``withdraw`` before the instances leave the registry; its failure is logged."""
-        self._withdraw.append(withdraw)
+        self._ending.on_withdraw(withdraw)
 
     def shutdown(self) -> None:
         """Start an orderly shutdown; ``serve_endpoint`` returns when it is through. Idempotent."""
-        if self._closing is None:
-            self._board.shut_down()
-            self._closing = self._tasks.launch(self._close(), name="shutdown")
+        self._ending.start()
 
     async def close(self) -> None:
         """Shut down in order and wait for it; idempotent."""
-        self.shutdown()
-        if self._closing is not None:
-            await asyncio.shield(self._closing)
+        await self._ending.finish()
 
     async def wait_closed(self) -> None:
         """Wait until the runtime has shut down, whoever started that."""
-        await self._closed.wait()
+        await self._ending.wait()
 
-    async def _close(self) -> None:
-        try:
-            await run_steps(
-                [
-                    (Phase.WITHDRAWING, self._withdraw_readiness),
-                    (Phase.DEREGISTERING, self._serving.withdraw),
-                    (Phase.REFUSING, self._serving.refuse),
-                    (Phase.DRAINING, self._serving.drain),
-                ],
-                self._enter,
-            )
-        finally:
-            await run_steps([(Phase.CLOSING, self._close_all)], self._enter)
-            self._serving.tell_closed()
-            if self._signals is not None:
-                self._signals.remove(self.close)
-            self._enter(Phase.CLOSED)
-            self._closed.set()
-
-    def _enter(self, phase: Phase) -> None:
-        self.phase = phase
-
-    async def _withdraw_readiness(self) -> None:
-        """Health says so already; what others have registered goes before the instances."""
-        for withdraw in [*self._withdraw]:
-            await attempt("withdrawing", withdraw)
+    def _ended(self) -> None:
+        self._serving.tell_closed()
+        if self._signals is not None:
+            self._signals.remove(self.close)
 
     async def _close_all(self) -> None:
         """Everything is closed, whatever fails; what is left in the registry goes with it."""
         if self._status is not None:
             await attempt("closing the status server", self._status.close)
         await attempt("closing the request server", self._serving.close)
-        await attempt("ending tasks", self._tasks.close)
         await attempt("closing connections", self._calling.close)
         await attempt("leaving NATS", self._planes.close)
         await attempt("closing the registry", self.discovery.close)
         if self._otel is not None:
             await attempt("sending the last spans", self._otel.close)
-
-
-def _check_reach(settings: Settings) -> None:
-    """Refuse to make a loopback instance known where other processes would see it."""
-    if settings.request_plane.plane == "loopback" and settings.discovery.backend != "memory":
-        raise ConfigError(
-            "the request plane loopback reaches this process only, but the registry "
-            f"{settings.discovery.backend!r} is seen by others",
-            hint="set DYN_DISCOVERY_BACKEND=mem with it",
-        )

@@ -200,7 +200,9 @@ def test_a_mode_is_known_by_every_spelling(text: str, mode: RouterMode) -> None:
     assert RouterMode(text) is mode
 
 
-@pytest.mark.parametrize("card_mode", set(CardRouterMode) - {CardRouterMode.KV})
+@pytest.mark.parametrize(
+    "card_mode", [mode for mode in CardRouterMode if mode is not CardRouterMode.KV]
+)
 def test_what_a_card_asks_for_is_a_mode(card_mode: CardRouterMode) -> None:
     assert RouterMode.parse(card_mode).name.split("_")[0] == card_mode.name.split("_")[0]
 
