@@ -44,8 +44,9 @@ interop: $(READY) ## The same wire, with a real ai-dynamo on the other end (inst
 bench: $(READY) ## Short form of every benchmark, beside the peer; BENCH=--full for all rounds
 	@PEER=$(PEER) $(BIN)/python benchmarks/run.py $(BENCH)
 
-docs: $(READY) ## Write docs/reference from the code
+docs: $(READY) ## Write docs/reference from the code, the pages of figures from benchmarks/results
 	@$(BIN)/python -m muster.cli.reference docs/reference
+	@$(BIN)/python benchmarks/page.py
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

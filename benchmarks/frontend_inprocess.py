@@ -19,7 +19,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +56,12 @@ class Replay:
             await asyncio.sleep(0)
         self._position = position + 1
         return self._batches[position]
+
+    async def read(self, take: Callable[[Sequence[EngineOutput]], bool]) -> bool:
+        while items := await self.batch():
+            if not take(items):
+                return True
+        return False
 
     def kill(self) -> None:
         self._position = len(self._batches)

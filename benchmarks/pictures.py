@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 from xml.sax.saxutils import escape
 
+from words import SYSTEMS
+
 __all__ = ["Bar", "Panel", "bars", "lines"]
 
 COLOURS = {"muster": "#1f6fb2", "peer": "#b5541c"}
@@ -27,11 +29,12 @@ class Bar(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """A plot: by system, values over x; all axes are logarithmic but y, which begins at 0."""
+    """A plot: by system, values over x. The axis of x is logarithmic; that of y begins at 0 if not."""
 
     title: str
     x_label: str
     series: Mapping[str, Sequence[tuple[float, float]]]
+    logarithmic: bool = False
 
 
 class _Drawing:
@@ -73,8 +76,8 @@ class _Drawing:
 
 def bars(title: str, rows: Sequence[Bar]) -> str:
     """Ratios to the peer on a logarithmic axis, from 1; a mark at each target."""
-    left, right, top, step = 330, 110, 64, 24
-    width, height = 960, top + step * len(rows) + 40
+    left, right, top, step = 440, 130, 64, 24
+    width, height = 1060, top + step * len(rows) + 40
     values = [max(value, 1e-3) for row in rows for value in (row.ratio, row.target)]
     low, high = math.log10(min([0.5, *values])) - 0.05, math.log10(max([2.0, *values])) + 0.05
     drawing = _Drawing(width, height, title)
@@ -86,7 +89,10 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
 
     drawing.text(24, 28, title, 'font-size="16" font-weight="bold"')
     drawing.text(
-        24, 48, "bar: Muster / peer; mark: target; green: met, red: missed", f'fill="{_FAINT}"'
+        24,
+        48,
+        "bar: Muster / peer; mark: target; green: met, red: missed; logarithmic",
+        f'fill="{_FAINT}"',
     )
     for tick in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20):
         if low <= math.log10(tick) <= high:
@@ -100,7 +106,8 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
         drawing.rect(start, y + 5, max(end - start, 1.5), step - 10, _GOOD if row.met else _BAD)
         x = x_of(row.target)
         drawing.line(x, y + 2, x, y + step - 2, _INK, 'stroke-width="2.5"')
-        drawing.text(width - right + 14, y + 16, f"{row.ratio:.2f}x")
+        verdict = "" if row.met else " missed"
+        drawing.text(width - right + 14, y + 16, f"{row.ratio:.2f}x{verdict}")
     return drawing.svg()
 
 
@@ -114,7 +121,7 @@ def lines(title: str, panels: Sequence[Panel]) -> str:
     for number, name in enumerate(names):
         x = 24 + 110 * number
         drawing.rect(x, 42, 14, 10, COLOURS[name])
-        drawing.text(x + 20, 52, name)
+        drawing.text(x + 20, 52, SYSTEMS[name])
     for number, panel in enumerate(panels):
         _panel(drawing, panel, 20 + wide * number + left - 20, top, wide - left - 24, tall)
     return drawing.svg()
@@ -126,27 +133,45 @@ def _panel(
     points = [point for series in panel.series.values() for point in series]
     across = sorted({x for x, _ in points})
     first, last = math.log10(across[0]), math.log10(across[-1])
-    step = _nice(max(y for _, y in points) / 5)
-    highest = step * math.ceil(max(y for _, y in points) / step)
+    ticks = (_powers if panel.logarithmic else _steps)([y for _, y in points])
+
+    def height(y: float) -> float:
+        if panel.logarithmic:
+            return math.log10(y / ticks[0]) / math.log10(ticks[-1] / ticks[0])
+        return y / ticks[-1]
 
     def place(x: float, y: float) -> tuple[float, float]:
-        return left + wide * (math.log10(x) - first) / (last - first), top + tall * (
-            1 - y / highest
-        )
+        part = (math.log10(x) - first) / (last - first)
+        return left + wide * part, top + tall * (1 - height(y))
 
-    drawing.text(left, top - 10, panel.title, 'font-weight="bold"')
-    for tick in range(round(highest / step) + 1):
-        _, y = place(across[0], tick * step)
+    drawing.text(left, top - 14, panel.title, 'font-weight="bold"')
+    for tick in ticks:
+        _, y = place(across[0], tick)
         drawing.line(left, y, left + wide, y, _GRID)
-        drawing.text(left - 8, y + 4, f"{tick * step:,.6g}", f'text-anchor="end" fill="{_FAINT}"')
+        drawing.text(left - 8, y + 4, f"{tick:,.6g}", f'text-anchor="end" fill="{_FAINT}"')
     for value in across:
-        x, y = place(value, 0)
+        x, y = place(value, ticks[0])
         drawing.text(x, y + 18, f"{value:,g}", f'text-anchor="middle" fill="{_FAINT}"')
     drawing.text(
         left + wide / 2, top + tall + 40, panel.x_label, f'text-anchor="middle" fill="{_FAINT}"'
     )
     for name, series in panel.series.items():
         drawing.path([place(*point) for point in series], COLOURS[name])
+
+
+def _steps(values: Sequence[float]) -> list[float]:
+    """Even marks from 0 to above all values."""
+    step = _nice(max(values) / 5)
+    return [step * number for number in range(math.ceil(max(values) / step) + 1)]
+
+
+def _powers(values: Sequence[float]) -> list[float]:
+    """Marks at 1, 2, 5, 10, ... from below all values to above."""
+    exponents = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
+    marks = [part * 10.0**exponent for exponent in exponents for part in (1, 2, 5)]
+    low = max(mark for mark in marks if mark <= min(values))
+    high = min(mark for mark in marks if mark >= max(values))
+    return [mark for mark in marks if low <= mark <= high]
 
 
 def _nice(rough: float) -> float:
