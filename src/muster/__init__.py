@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from muster.runtime.distributed import DistributedRuntime
     from muster.runtime.metadata.registry import MetadataArtifactRegistry
     from muster.wire.context import Context
-    from muster.wire.control import Annotated
+    from muster.wire.items import Annotated
 
 __all__ = [
     "Annotated",
@@ -83,7 +83,7 @@ __all__ = [
 ]
 
 _PLACES = {
-    "Annotated": "muster.wire.control",
+    "Annotated": "muster.wire.items",
     "CheckedFile": "muster.model.checked_file",
     "Client": "muster.runtime.calling.client",
     "Component": "muster.runtime.components.component",

@@ -14,7 +14,7 @@ from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, ConnectionTimeout, Disconnected, MusterError, ProtocolError
 from muster.testing.loops import run
 from muster.testing.site import Site, wait_until
-from muster.wire.control import FrameDecoder
+from muster.wire.items import FrameDecoder
 from muster.wire.tcp.call_home import CallHome
 from muster.wire.tcp.pool import ConnectionPool
 from muster.wire.tcp.response_stream import ResponseStream

@@ -12,7 +12,7 @@ from muster.llm.embedding import EmbeddingOutput, EmbeddingRequest, TextEmbeddin
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.runtime import Client, Context, RouterMode
 from muster.runtime.calling.response import Response
-from muster.wire.control import FrameDecoder
+from muster.wire.items import FrameDecoder
 
 __all__ = ["INSTANCE_HEADER", "INSTANCE_KEY", "GroupRoute", "named_instance"]
 

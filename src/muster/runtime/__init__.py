@@ -22,7 +22,7 @@ from muster.runtime.components.unary import UnaryClient, serve_unary_endpoint
 from muster.runtime.components.watched_keys import KeyReaction, KeyState, KeyWatch
 from muster.runtime.distributed import DistributedRuntime
 from muster.wire.context import Context
-from muster.wire.control import Annotated
+from muster.wire.items import Annotated
 
 __all__ = [
     "Annotated",

@@ -16,15 +16,11 @@ import msgspec
 from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, InvalidArgument
 from muster.wire.address import bind_and_advertise, format_authority
+from muster.wire.codec import NOT_ENCODABLE, Codec, encode_body
 from muster.wire.context import Context
-from muster.wire.control import (
-    NOT_ENCODABLE,
-    Codec,
-    FrameDecoder,
-    encode_body,
-    encode_control,
-)
+from muster.wire.control import encode_control
 from muster.wire.frames import encode_two_part
+from muster.wire.items import FrameDecoder
 from muster.wire.local import LocalSender
 from muster.wire.span import SpanProxy
 from muster.wire.targets import LoopbackTarget, NatsTarget, Target, TcpTarget

@@ -24,23 +24,20 @@ from muster.limits import connection_budget
 from muster.log import facts, set_request
 from muster.tasks import TaskOwner
 from muster.wire.admission import Admission, WorkCounts
+from muster.wire.codec import NOT_DECODABLE, Codec, decode_body
 from muster.wire.context import Context
 from muster.wire.control import (
     ACK_OVERLOADED,
     ACK_UNAVAILABLE,
-    ITEM_ENCODERS,
-    NOT_DECODABLE,
-    Codec,
     ControlMessage,
-    ItemEncoder,
     StreamInfo,
-    decode_body,
     encode_prologue,
     read_control,
 )
 from muster.wire.errors import WireError
 from muster.wire.frames import split_two_part
 from muster.wire.handler_run import Handler, HandlerRun, RunObserver
+from muster.wire.items import ITEM_ENCODERS, ItemEncoder
 from muster.wire.tcp.responder import Responder
 from muster.wire.trace_headers import context_from_headers
 

@@ -8,7 +8,7 @@ from collections.abc import Collection
 import msgspec
 
 from muster.errors import CannotConnect
-from muster.wire.control import Codec
+from muster.wire.codec import Codec
 
 __all__ = ["LoopbackTarget", "NatsTarget", "Target", "TcpTarget", "read_target"]
 

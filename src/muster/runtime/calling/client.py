@@ -18,7 +18,7 @@ from muster.runtime.calling.response import Response, Sender
 from muster.runtime.calling.runtime_data import CardsSaying, wait_for_cards
 from muster.runtime.calling.selection import Selection
 from muster.wire.context import Context
-from muster.wire.control import FrameDecoder
+from muster.wire.items import FrameDecoder
 
 __all__ = ["TRY_ELSEWHERE", "Client", "Items", "Sender"]
 

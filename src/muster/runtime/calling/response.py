@@ -14,7 +14,7 @@ from muster.runtime.calling.choosers import RouterMode
 from muster.runtime.calling.in_flight import TRY_ELSEWHERE, InFlight
 from muster.runtime.calling.selection import Selection
 from muster.wire.context import Context
-from muster.wire.control import Annotated, FrameDecoder
+from muster.wire.items import Annotated, FrameDecoder
 from muster.wire.targets import Target
 from muster.wire.tcp.response_stream import Phase, ResponseStream
 

@@ -18,8 +18,9 @@ from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, Disconnected, ProtocolError, TransportError
 from muster.errors.error_class import ErrorClass
 from muster.limits import connection_budget
-from muster.wire.control import ItemFrame, read_handshake
+from muster.wire.control import read_handshake
 from muster.wire.frames import TwoPart, TwoPartReader
+from muster.wire.items import ItemFrame
 from muster.wire.loopback import LoopbackListener
 from muster.wire.tcp.chunks import GREETING_BYTES, MAGIC, encode_greeting
 from muster.wire.tcp.response_stream import ResponseStream

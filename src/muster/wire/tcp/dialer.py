@@ -11,7 +11,8 @@ from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, ConnectionTimeout, MusterError
 from muster.tasks import TaskOwner
 from muster.wire.context import Context
-from muster.wire.control import ItemEncoder, StreamInfo, encode_handshake
+from muster.wire.control import StreamInfo, encode_handshake
+from muster.wire.items import ItemEncoder
 from muster.wire.loopback import connect_loopback, is_loopback
 from muster.wire.tcp.attempt import SharedAttempt
 from muster.wire.tcp.chunks import PREFIX_CHARACTERS, encode_greeting

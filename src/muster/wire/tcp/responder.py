@@ -10,9 +10,10 @@ from typing import Any, cast
 
 from muster.config.settings import RequestPlaneSettings
 from muster.wire.context import Context
-from muster.wire.control import KILL, STOP, ItemEncoder
+from muster.wire.control import KILL, STOP
 from muster.wire.errors import WireError
 from muster.wire.frames import TwoPartReader
+from muster.wire.items import ItemEncoder
 from muster.wire.tcp.shared import SharedEnd
 from muster.wire.tcp.sweep import Sweep
 from muster.wire.tcp.tls import is_tls_record

@@ -22,19 +22,11 @@ from muster.errors import (
     StreamIncomplete,
     WorkerUnavailable,
 )
-from muster.wire.control import (
-    ACK_OVERLOADED,
-    ACK_UNAVAILABLE,
-    KILL,
-    NOT_DECODABLE,
-    SENTINEL,
-    STOP,
-    Annotated,
-    ItemFrame,
-    read_prologue,
-)
+from muster.wire.codec import NOT_DECODABLE
+from muster.wire.control import ACK_OVERLOADED, ACK_UNAVAILABLE, KILL, STOP, read_prologue
 from muster.wire.errors import exception_from
 from muster.wire.frames import TwoPart, encode_two_part
+from muster.wire.items import SENTINEL, Annotated, ItemFrame
 from muster.wire.span import SpanProxy
 
 __all__ = ["Home", "HomeConnection", "Phase", "ResponseStream"]

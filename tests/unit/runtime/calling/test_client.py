@@ -35,7 +35,7 @@ from muster.testing.raw_plane import (
     two_part,
 )
 from muster.testing.runtimes import loopback_settings, runtime_in
-from muster.wire.control import FrameDecoder
+from muster.wire.items import FrameDecoder
 
 ENDPOINT = "ns.comp.ep"
 NOWHERE = "127.0.0.1:1/x/ns/comp/ep"

@@ -14,8 +14,8 @@ import pytest
 from muster.config.settings import RequestPlaneSettings
 from muster.errors import Disconnected, MusterError, Overloaded
 from muster.runtime.calling.in_flight import InFlight
-from muster.wire.control import FrameDecoder
 from muster.wire.frames import TwoPart
+from muster.wire.items import FrameDecoder
 from muster.wire.tcp.call_home import CallHome
 from muster.wire.tcp.response_stream import Phase, ResponseStream
 from muster.wire.tcp.sweep import Sweep
