@@ -63,6 +63,11 @@ class Claim:
     ) -> None:
         self.release()
 
+    @property
+    def is_released(self) -> bool:
+        """Whether it was given up."""
+        return self._released
+
     def beat(self) -> None:
         """Say that the download gets on. Cheap: it touches the disk once a second at most."""
         now = time.monotonic()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
+from muster.digest import Digest
 from muster.frontend.report import FileReport
 from muster.model.card import ModelDeploymentCard
 from muster.model.fetch.resolved import FetchProgress, FetchState, LeftOut
@@ -43,44 +45,59 @@ class FileTable:
             )
             for file in files_of(card)
         }
+        # kept, not counted when asked: that is after every step of every file
+        self._states: Counter[str] = Counter(file.state for file in self._files.values())
 
     def note(self, progress: FetchProgress) -> None:
         """Take in one step of one file."""
-        self._files[progress.role, progress.name, progress.digest] = FileReport(
-            name=progress.name,
-            role=progress.role,
-            digest=str(progress.digest),
-            size_bytes=progress.total_bytes,
-            state=progress.state,
-            done_bytes=progress.done_bytes,
-            seconds=round(progress.seconds, 3),
-            source=progress.place,
-            code=progress.code,
-            message=progress.reason,
+        self._put(
+            (progress.role, progress.name, progress.digest),
+            FileReport(
+                name=progress.name,
+                role=progress.role,
+                digest=str(progress.digest),
+                size_bytes=progress.total_bytes,
+                state=progress.state,
+                done_bytes=progress.done_bytes,
+                seconds=round(progress.seconds, 3),
+                source=progress.place,
+                code=progress.code,
+                message=progress.reason,
+            ),
         )
 
     def leave_out(self, files: Iterable[LeftOut]) -> None:
         """Note which extra files the model is served without."""
         for left in files:
             for key, report in self._files.items():
-                if key[0] is FileRole.EXTRA and report.digest == str(left.digest):
-                    self._files[key] = FileReport(
-                        name=report.name,
-                        role=report.role,
-                        digest=report.digest,
-                        size_bytes=report.size_bytes,
-                        state="left_out",
-                        done_bytes=report.done_bytes,
-                        seconds=report.seconds,
-                        source=report.source,
-                        code=left.code,
-                        message=left.message,
+                if key[0] is FileRole.EXTRA and key[2] == left.digest:
+                    self._put(
+                        key,
+                        FileReport(
+                            name=report.name,
+                            role=report.role,
+                            digest=report.digest,
+                            size_bytes=report.size_bytes,
+                            state="left_out",
+                            done_bytes=report.done_bytes,
+                            seconds=report.seconds,
+                            source=report.source,
+                            code=left.code,
+                            message=left.message,
+                        ),
                     )
+
+    def _put(self, key: tuple[FileRole, str, Digest], report: FileReport) -> None:
+        before = self._files.get(key)
+        if before is not None:
+            self._states[before.state] -= 1
+        self._states[report.state] += 1
+        self._files[key] = report
 
     @property
     def done_count(self) -> int:
         """How many are settled, well or not."""
-        return sum(file.state in _SETTLED for file in self._files.values())
+        return sum(self._states[state] for state in _SETTLED)
 
     @property
     def total_count(self) -> int:
@@ -90,8 +107,8 @@ class FileTable:
     @property
     def is_verifying(self) -> bool:
         """Whether all bytes are here and the last ones are being compared."""
-        states = {file.state for file in self._files.values()} - {*_SETTLED}
-        return states == {FetchState.VERIFYING}
+        verifying = self._states[FetchState.VERIFYING]
+        return verifying > 0 and self.done_count + verifying == self.total_count
 
     def reports(self) -> tuple[FileReport, ...]:
         """All of them, typed slots first."""

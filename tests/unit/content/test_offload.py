@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from muster.content.offload import run_to_end
+from muster.content.offload import SharedThreads, run_to_end
 
 
 def test_the_result_or_the_error_comes_back() -> None:
@@ -47,3 +47,56 @@ def test_a_deadline_passes_through() -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(scenario())
+
+
+def test_steps_of_one_turn_share_a_thread_and_each_gets_its_own_end() -> None:
+    def step(number: int) -> tuple[int, int]:
+        if number == 2:
+            raise ValueError("two")
+        return number, threading.get_ident()
+
+    async def scenario() -> list[tuple[int, int] | BaseException]:
+        threads = SharedThreads()
+        return await asyncio.gather(
+            *(threads.run_to_end(step, number) for number in range(4)), return_exceptions=True
+        )
+
+    ends = asyncio.run(scenario())
+    assert str(ends.pop(2)) == "two"
+    assert [end[0] for end in ends if isinstance(end, tuple)] == [0, 1, 3]
+    assert len({end[1] for end in ends if isinstance(end, tuple)}) == 1
+
+
+def test_a_shared_step_that_waits_leaves_a_thread_to_others_and_what_comes_later_is_run() -> None:
+    async def scenario() -> list[int]:
+        threads, release = SharedThreads(), threading.Event()
+        async with asyncio.TaskGroup() as group:
+            slow = group.create_task(threads.run_to_end(release.wait, 10))
+            await asyncio.sleep(0.01)  # it has left
+            ends = [await threads.run_to_end(abs, -1)]
+            assert not slow.done()
+            release.set()
+        return [*ends, await threads.run_to_end(abs, -2)]
+
+    assert asyncio.run(scenario()) == [1, 2]
+
+
+def test_a_cancelled_caller_waits_for_its_shared_step() -> None:
+    async def scenario() -> None:
+        threads, release, ended = SharedThreads(), threading.Event(), []
+
+        def step() -> None:
+            release.wait(10)
+            ended.append(True)
+
+        task = asyncio.ensure_future(threads.run_to_end(step))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.sleep(0.01)
+        assert not task.done()
+        release.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert ended
+
+    asyncio.run(scenario())

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import random
 import urllib.parse
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
+from muster.digest import Digest
 from muster.errors import ContentError, SourceError
 from muster.model.checked_file import CheckedFile
 from muster.model.extension import CardExtension
@@ -27,7 +28,15 @@ from muster.model.fetch.place import (
 )
 from muster.model.fetch.replica import Replica
 
-__all__ = ["Candidate", "Candidates", "Surroundings", "find_candidates", "in_order"]
+__all__ = [
+    "Candidate",
+    "Candidates",
+    "Offer",
+    "Surroundings",
+    "find_candidates",
+    "in_order",
+    "offers_of",
+]
 
 _TIERS = ("replica", "blobs", "path", "model_path", "hub_cache", "hub")
 
@@ -57,6 +66,20 @@ class Candidates(msgspec.Struct, frozen=True):
     refused: tuple[ContentError, ...]
 
 
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """What one replica's card says of files, by their digests: read once for all files of a card.
+
+    Attributes:
+        replica: Whose.
+        copies: The card's files with each digest, in the card's order.
+        blobs: Where it serves files by digest: a URL that a digest's hexadecimal digits complete.
+    """
+
+    replica: Replica
+    copies: Mapping[Digest, Sequence[CheckedFile]]
+    blobs: str | None
+
+
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What this process has besides the cards.
 
@@ -71,28 +94,38 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     hub_url: str | None = None
 
 
-def find_candidates(
-    file: CheckedFile, replicas: Sequence[Replica], around: Surroundings
-) -> Candidates:
+def offers_of(replicas: Sequence[Replica]) -> list[Offer]:
+    """What the replicas offer, in their order."""
+    offers = []
+    for replica in replicas:
+        copies: dict[Digest, list[CheckedFile]] = {}
+        for file, _ in replica.card.iter_metadata_files():
+            copies.setdefault(file.checksum, []).append(file)
+        blobs = CardExtension.read(replica.card.muster).blobs
+        offers.append(Offer(replica=replica, copies=copies, blobs=blobs))
+    return offers
+
+
+def find_candidates(file: CheckedFile, offers: Sequence[Offer], around: Surroundings) -> Candidates:
     """All places for ``file``, each once, best kind first.
 
     Args:
         file: The file, as the card to be resolved has it.
-        replicas: Live replicas; any file of theirs with the same digest counts.
+        offers: Of live replicas; any file of theirs with the same digest counts.
         around: This process's own directories and hub.
     """
     found: dict[Place, Candidate] = {}
     refused: dict[str, ContentError] = {}
-    for replica in replicas:
-        for copy in _copies(file, replica):
+    for offer in offers:
+        replica = offer.replica
+        for copy in offer.copies.get(file.checksum, ()):
             try:
                 for candidate in _named_by(copy, replica, around):
                     found.setdefault(candidate.place, candidate)
             except ContentError as error:
                 refused.setdefault(error.message, error)
-        blobs = CardExtension.read(replica.card.muster).blobs
-        if blobs is not None:
-            place = HttpPlace(blobs + file.checksum.hex)
+        if offer.blobs is not None:
+            place = HttpPlace(offer.blobs + file.checksum.hex)
             found.setdefault(
                 place, _candidate(place, "blobs", host=replica.host, healthy=replica.healthy)
             )
@@ -127,12 +160,6 @@ def in_order(
             not is_near(each),
         ),
     )
-
-
-def _copies(file: CheckedFile, replica: Replica) -> Iterator[CheckedFile]:
-    for other, _ in replica.card.iter_metadata_files():
-        if other.checksum == file.checksum:
-            yield other
 
 
 def _named_by(file: CheckedFile, replica: Replica, around: Surroundings) -> Iterator[Candidate]:

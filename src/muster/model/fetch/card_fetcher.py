@@ -24,7 +24,7 @@ from muster.digest import Digest
 from muster.errors import ContentError, SourceError, StoreError
 from muster.log import facts
 from muster.model.card import ModelDeploymentCard
-from muster.model.fetch.candidates import Surroundings
+from muster.model.fetch.candidates import Offer, Surroundings, offers_of
 from muster.model.fetch.file_fetcher import FileFetcher
 from muster.model.fetch.line import Blob
 from muster.model.fetch.plan import FetchPlan, PlannedFile, left_out_for, plan_fetch
@@ -174,6 +174,7 @@ class CardFetcher:
         gate = asyncio.Semaphore(self._settings.parallel)
         deadline = asyncio.get_running_loop().time() + self._settings.card_timeout_s
         cached = await self._files.find_cached(files)
+        offers = offers_of(replicas) if len(cached) < len(files) else []
         try:
             async with asyncio.TaskGroup() as group:
                 tasks = [
@@ -181,7 +182,7 @@ class CardFetcher:
                         self._fetch(
                             each,
                             cached.get(each.file.checksum),
-                            replicas,
+                            offers,
                             gate,
                             deadline,
                             Reporter(each, on_progress, self._clock),
@@ -197,7 +198,7 @@ class CardFetcher:
         self,
         planned: PlannedFile,
         cached: Blob | None,
-        replicas: Sequence[Replica],
+        offers: Sequence[Offer],
         gate: asyncio.Semaphore,
         deadline: float,
         reporter: Reporter,
@@ -206,7 +207,7 @@ class CardFetcher:
             reporter.tell(FetchState.CACHED, done_bytes=cached.size_bytes)
             return _resolved(planned, cached, fetched=False)
         try:
-            blob, is_ours = await self._in_time(planned, replicas, gate, deadline, reporter)
+            blob, is_ours = await self._in_time(planned, offers, gate, deadline, reporter)
             return _resolved(planned, blob, fetched=is_ours)
         except ContentError as error:
             reporter.tell(FetchState.FAILED, code=error.code, reason=error.message)
@@ -217,14 +218,14 @@ class CardFetcher:
     async def _in_time(
         self,
         planned: PlannedFile,
-        replicas: Sequence[Replica],
+        offers: Sequence[Offer],
         gate: asyncio.Semaphore,
         deadline: float,
         reporter: Reporter,
     ) -> tuple[Blob, bool]:
         try:
             async with asyncio.timeout_at(deadline), gate:
-                return await self._files.fetch(planned, replicas, reporter)
+                return await self._files.fetch(planned, offers, reporter)
         except TimeoutError as error:
             limit = self._settings.card_timeout_s
             raise SourceError(

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from muster.content.claim import Claim
 from muster.errors import ContentError, StoreError
 from muster.model.fetch.candidates import Candidate
 from muster.model.fetch.line import Blob, Line, Sources, StageFile, Turn
@@ -31,7 +32,7 @@ class Download:
         sources: What downloads share.
         stage: Where the bytes go.
         reporter: Told how it gets on.
-        on_bytes: Called after every piece.
+        claim: On the file, if we have one: kept up while bytes come, and released with the last.
     """
 
     def __init__(
@@ -41,13 +42,13 @@ class Download:
         sources: Sources,
         stage: StageFile,
         reporter: Reporter,
-        on_bytes: Callable[[], None],
+        claim: Claim | None,
     ) -> None:
         self._planned = planned
         self._sources = sources
         self._stage = stage
         self._reporter = reporter
-        self._on_bytes = on_bytes
+        self._claim = claim
         self._turns = collections.deque(Turn(each) for each in candidates)
         self._lines: dict[asyncio.Task[Blob | StoreError | None], Line] = {}
         self.errors: list[ContentError] = []
@@ -81,7 +82,7 @@ class Download:
         return found
 
     def _add_line(self, group: asyncio.TaskGroup) -> None:
-        line = Line(self._planned, self._sources, self._stage, self._reporter, self._on_bytes)
+        line = Line(self._planned, self._sources, self._stage, self._reporter, self._claim)
         task = group.create_task(line.run(self._turns, self.errors))
         self._lines[task] = line
 

@@ -7,25 +7,32 @@ import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from typing import NamedTuple
 
 from muster.clock import Clock
 from muster.config.settings import FetchSettings
 from muster.content.claim import Claim
 from muster.content.disk import store_errors
 from muster.content.memory_store import MemoryStore
-from muster.content.offload import run_to_end
+from muster.content.offload import SharedThreads, run_to_end
 from muster.content.store import BlobStore
 from muster.digest import Digest
 from muster.errors import ContentError, SourceError, StoreError
 from muster.log import facts
-from muster.model.fetch.candidates import Candidate, Surroundings, find_candidates, in_order
+from muster.model.checked_file import CheckedFile
+from muster.model.fetch.candidates import (
+    Candidate,
+    Offer,
+    Surroundings,
+    find_candidates,
+    in_order,
+)
 from muster.model.fetch.download import Download
 from muster.model.fetch.gate import TrustGate
 from muster.model.fetch.http_source import HttpSource
 from muster.model.fetch.line import Blob, Sources, StageFile
 from muster.model.fetch.local_source import LocalSource
 from muster.model.fetch.plan import PlannedFile
-from muster.model.fetch.replica import Replica
 from muster.model.fetch.reporter import Reporter
 from muster.model.fetch.resolved import FetchState
 from muster.model.fetch.scoreboard import Scoreboard
@@ -67,11 +74,13 @@ class FileFetcher:
         self._memory = MemoryStore()
         self._around = around
         self._chance = chance
+        self._disk = SharedThreads()
         self._sources = Sources(
             http=HttpSource(settings, token=token, clock=clock),
             local=LocalSource(idle_timeout_s=settings.idle_timeout_s),
             gate=TrustGate(settings, own_roots, clock=clock),
             scores=Scoreboard(),
+            disk=self._disk,
             settings=settings,
             clock=clock,
         )
@@ -96,7 +105,7 @@ class FileFetcher:
         return await run_to_end(look)
 
     async def fetch(
-        self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
+        self, planned: PlannedFile, offers: Sequence[Offer], reporter: Reporter
     ) -> tuple[Blob, bool]:
         """Get a file that is not here from the first of its places that gives the right bytes.
 
@@ -111,13 +120,13 @@ class FileFetcher:
             ContentError: Nobody gave it; the message has every place's reason.
             StoreError: It can be kept neither on the disk nor in memory.
         """
-        blob, place, is_ours = await self._have_fetched(planned, replicas, reporter)
+        blob, place, is_ours = await self._have_fetched(planned, offers, reporter)
         state = FetchState.VERIFIED if is_ours else FetchState.CACHED
         reporter.tell(state, done_bytes=blob.size_bytes, place=place)
         return blob, is_ours
 
     async def _have_fetched(
-        self, planned: PlannedFile, replicas: Sequence[Replica], reporter: Reporter
+        self, planned: PlannedFile, offers: Sequence[Offer], reporter: Reporter
     ) -> tuple[Blob, str, bool]:
         """The file, where it came from, and whether by us: whoever of this host is first does it."""
         digest = planned.file.checksum
@@ -129,15 +138,16 @@ class FileFetcher:
             if blob is not None:
                 return blob, flight.place, False
             if digest in self._flights:
-                blob = await self._download(planned, replicas, reporter, _Flight(), None)
+                turn = await self._disk.run_to_end(self._without_claim, planned.file)
+                blob = await self._download(planned, offers, reporter, _Flight(), turn)
                 return blob, reporter.place, True
         flight = self._flights[digest] = _Flight()
         try:
-            async with self._turn(digest) as (blob, claim):
-                if blob is not None:
+            async with self._wait_turn(planned.file) as turn:
+                if turn.blob is not None:
                     flight.place = _ANOTHER_PROCESS
-                    return blob, flight.place, False
-                blob = await self._download(planned, replicas, reporter, flight, claim)
+                    return turn.blob, flight.place, False
+                blob = await self._download(planned, offers, reporter, flight, turn)
                 flight.place = reporter.place
                 return blob, flight.place, True
         finally:
@@ -145,45 +155,59 @@ class FileFetcher:
             flight.done.set()
 
     @asynccontextmanager
-    async def _turn(self, digest: Digest) -> AsyncIterator[tuple[Blob | None, Claim | None]]:
+    async def _wait_turn(self, file: CheckedFile) -> AsyncIterator[_Turn]:
         """Wait while another process of this host downloads it: for its blob, or for our turn."""
         deadline = self._sources.clock.monotonic() + _OTHERS_S
         held: list[Claim] = []  # filled in the thread: a cancelled task must release it, too
 
-        def claim_and_look() -> Blob | None:
+        def claim_and_look() -> _Turn | None:
             """Claim it if nobody has, then look whether somebody was faster; blocks."""
-            claim = self._store.claim(digest)
+            claim = self._store.claim(file.checksum)
             if claim is not None:
                 held.append(claim)
-            return self._find(digest)
+            blob = self._find(file.checksum)
+            if blob is not None:
+                return _Turn(blob=blob)
+            return _Turn(claim=claim, no_room=self._no_room(file)) if claim is not None else None
 
         try:
-            blob = await run_to_end(claim_and_look)
-            while not held and blob is None and self._sources.clock.monotonic() < deadline:
+            turn = await self._disk.run_to_end(claim_and_look)
+            while turn is None and self._sources.clock.monotonic() < deadline:
                 await asyncio.sleep(_POLL_S)
-                blob = await run_to_end(claim_and_look)
-            yield blob, held[0] if held else None
+                turn = await self._disk.run_to_end(claim_and_look)
+            if turn is None:
+                turn = await self._disk.run_to_end(self._without_claim, file)
+            yield turn
         finally:
             for claim in held:
-                await run_to_end(claim.release)
+                if not claim.is_released:
+                    await self._disk.run_to_end(claim.release)
+
+    def _without_claim(self, file: CheckedFile) -> _Turn:
+        """To download what somebody else is downloading, too slowly; blocks."""
+        return _Turn(no_room=self._no_room(file))
+
+    def _no_room(self, file: CheckedFile) -> StoreError | None:
+        """Make room for it; blocks."""
+        try:
+            self._store.make_room(file.size or 0)
+        except StoreError as error:
+            return error
+        return None
 
     async def _download(
         self,
         planned: PlannedFile,
-        replicas: Sequence[Replica],
+        offers: Sequence[Offer],
         reporter: Reporter,
         flight: _Flight,
-        claim: Claim | None,
+        turn: _Turn,
     ) -> Blob:
-        found = find_candidates(planned.file, replicas, self._around)
+        found = find_candidates(planned.file, offers, self._around)
         candidates = await self._ordered(found.places)
 
-        def on_bytes() -> None:
-            if claim is not None:
-                claim.beat()
-
         async def attempt(stage: StageFile) -> Blob:
-            download = Download(planned, candidates, self._sources, stage, reporter, on_bytes)
+            download = Download(planned, candidates, self._sources, stage, reporter, turn.claim)
             flight.download = download
             blob = await download.run()
             if blob is None:
@@ -191,7 +215,8 @@ class FileFetcher:
             return blob
 
         try:
-            await run_to_end(self._store.make_room, planned.file.size or 0)
+            if turn.no_room is not None:
+                raise turn.no_room
             return await attempt(self._store.stage)
         except StoreError as error:
             logger.warning(
@@ -211,7 +236,7 @@ class FileFetcher:
         )
 
     async def _look(self, digest: Digest) -> Blob | None:
-        return await run_to_end(self._find, digest)
+        return await self._disk.run_to_end(self._find, digest)
 
     def _find(self, digest: Digest) -> Blob | None:
         """What the store or, failing that, memory has; blocks."""
@@ -225,6 +250,14 @@ class FileFetcher:
             return None
         with store_errors(f"cannot read {path}"):
             return Blob(path, path.stat().st_size)
+
+
+class _Turn(NamedTuple):
+    """To download a file: with a claim on it, or without. Or the file, if it has come meanwhile."""
+
+    blob: Blob | None = None
+    claim: Claim | None = None
+    no_room: StoreError | None = None
 
 
 class _Flight:

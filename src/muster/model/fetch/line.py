@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import collections
 import dataclasses
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from muster.clock import Clock
 from muster.config.settings import FetchSettings
-from muster.content.offload import run_to_end
+from muster.content.claim import Claim
+from muster.content.offload import SharedThreads
 from muster.content.store_protocol import Staged
 from muster.digest import Digest
 from muster.errors import (
@@ -65,6 +66,7 @@ class Sources:
     local: LocalSource
     gate: TrustGate
     scores: Scoreboard
+    disk: SharedThreads
     settings: FetchSettings
     clock: Clock
 
@@ -89,14 +91,15 @@ class Line:
         sources: Sources,
         stage: StageFile,
         reporter: Reporter,
-        on_bytes: Callable[[], None],
+        claim: Claim | None,
     ) -> None:
         self._file = planned.file
         self._sources = sources
         self._stage = stage
         self._reporter = reporter
-        self._on_bytes = on_bytes
+        self._claim = claim
         self._staged: Staged | None = None
+        self._last = b""  # what completes the file: written when it is committed, in one step
         self._givers: list[Turn] = []
         self._pace = Pace(sources.clock.monotonic(), min_rate=sources.settings.min_rate)
         settings_cap = sources.settings.max_file_bytes
@@ -106,7 +109,7 @@ class Line:
     def is_lagging(self) -> bool:
         """See ``Pace.is_lagging``."""
         size, staged = self._file.size, self._staged
-        missing = None if size is None or staged is None else size - staged.size_bytes
+        missing = None if size is None or staged is None else size - self._size_bytes
         return self._pace.is_lagging(
             self._sources.clock.monotonic(),
             patience_s=self._sources.settings.hedge_s or 3.0,
@@ -140,7 +143,7 @@ class Line:
     ) -> Blob | None:
         """One place's turn: the file, if that completes it."""
         source = turn.candidate.place.source
-        before = 0 if self._staged is None or turn.alone else self._staged.size_bytes
+        before = 0 if turn.alone else self._size_bytes
         now = self._sources.clock.monotonic
         began = now()
         try:
@@ -194,10 +197,11 @@ class Line:
             async for piece in body:
                 if turn not in self._givers:
                     self._givers.append(turn)
-                await run_to_end(staged.write, piece)
+                await self._append(staged, piece)
                 self._pace.note(len(piece), now())
-                self._on_bytes()
-                self._reporter.tell(FetchState.FETCHING, done_bytes=staged.size_bytes)
+                if self._claim is not None:
+                    self._claim.beat()
+                self._reporter.tell(FetchState.FETCHING, done_bytes=self._size_bytes)
                 if self._pace.is_too_slow(now()):
                     least = self._sources.settings.min_rate
                     turn.resumes = _RESUMES  # asking it to go on would be as slow
@@ -205,6 +209,21 @@ class Line:
                         f"{place} gave less than {least} bytes a second",
                         hint="MUSTER_FETCH_MIN_RATE sets the least",
                     )
+
+    async def _append(self, staged: Staged, piece: bytes) -> None:
+        """Write ``piece``, or keep it for the commit if it is the last one."""
+        before, self._last = self._last, b""
+        if before:  # more comes than the card says
+            await self._sources.disk.run_to_end(staged.write, before)
+        if staged.size_bytes + len(piece) == self._file.size and self._file.size <= self._cap_bytes:
+            self._last = piece
+        else:
+            await self._sources.disk.run_to_end(staged.write, piece)
+
+    @property
+    def _size_bytes(self) -> int:
+        """Bytes that are here."""
+        return 0 if self._staged is None else self._staged.size_bytes + len(self._last)
 
     def _open(
         self, place: HttpPlace | LocalPlace, start: int
@@ -221,14 +240,24 @@ class Line:
     async def _commit(self) -> Blob:
         staged = self._staged
         assert staged is not None  # noqa: S101 - something was pulled into it
-        self._reporter.tell(FetchState.VERIFYING, done_bytes=staged.size_bytes)
-        size_bytes = staged.size_bytes
-        # What was fetched can be fetched again; a sync takes longer than many a file's way here.
-        return Blob(await run_to_end(staged.commit, durable=False), size_bytes)
+        size_bytes, last = self._size_bytes, self._last
+        self._last = b""
+        self._reporter.tell(FetchState.VERIFYING, done_bytes=size_bytes)
+
+        def finish() -> Path:
+            if last:
+                staged.write(last)
+            # What was fetched can be fetched again; a sync takes longer than many a file's way here.
+            path = staged.commit(durable=False)
+            if self._claim is not None:
+                self._claim.release()
+            return path
+
+        return Blob(await self._sources.disk.run_to_end(finish), size_bytes)
 
     def _is_full(self) -> bool:
-        """Whether as many bytes are staged as the card says the file has."""
-        return self._staged is not None and self._staged.size_bytes == self._file.size
+        """Whether as many bytes are here as the card says the file has."""
+        return self._staged is not None and self._size_bytes == self._file.size
 
     async def _settle(
         self, turns: collections.deque[Turn], errors: list[ContentError]
@@ -258,7 +287,7 @@ class Line:
 
     async def _drop(self) -> None:
         """Throw away what is staged."""
-        staged, self._staged = self._staged, None
+        staged, self._staged, self._last = self._staged, None, b""
         self._givers.clear()
         if staged is not None and not staged.has_ended:
-            await run_to_end(staged.discard)
+            await self._sources.disk.run_to_end(staged.discard)

@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from muster.digest import Digest
 from muster.model.card import ModelDeploymentCard
 from muster.model.checked_file import CheckedFile
-from muster.model.fetch.candidates import Candidate, Surroundings, find_candidates, in_order
+from muster.model.fetch.candidates import (
+    Candidate,
+    Surroundings,
+    find_candidates,
+    in_order,
+    offers_of,
+)
 from muster.model.fetch.place import HttpKind, HttpPlace, HubCachePlace, LocalPlace, Place
 from muster.model.fetch.replica import Replica
 from muster.model.slot import Slot, SlotKind
@@ -37,7 +43,7 @@ def replica(
 
 
 def found(location: str, around: Surroundings = NOTHING) -> list[Place]:
-    places = find_candidates(at(location), [replica(location)], around).places
+    places = find_candidates(at(location), offers_of([replica(location)]), around).places
     return [each.place for each in places]
 
 
@@ -54,7 +60,7 @@ def test_the_model_path_comes_after_the_cards_own_place_and_is_believed() -> Non
     assert found("http://h/a%20b", around) == [HttpPlace("http://h/a%20b"), overlay]
     for location in ("hf://Org/M/a%20b", "mx://h/a%20b", "relative/a b", "file://host/a%20b"):
         assert found(location, around) == [overlay]
-    (*_, last) = find_candidates(at("/m/x"), [replica("/m/x")], around).places
+    (*_, last) = find_candidates(at("/m/x"), offers_of([replica("/m/x")]), around).places
     assert last.trusted
 
 
@@ -65,7 +71,7 @@ def test_every_replica_with_the_digest_is_asked_then_their_blobs() -> None:
         replica("/nowhere/config.json", "http://c/x/config.json"),
         replica("http://a/config.json"),
     ]
-    places = find_candidates(at("http://a/config.json"), replicas, NOTHING).places
+    places = find_candidates(at("http://a/config.json"), offers_of(replicas), NOTHING).places
     assert [str(each.place) for each in places] == [
         "http://a/config.json",
         "http://b/other.txt",
@@ -82,7 +88,7 @@ def test_files_with_other_bytes_are_no_sources() -> None:
         )
     )
     places = find_candidates(
-        at("http://a/config.json"), [replica("http://a/config.json"), other], NOTHING
+        at("http://a/config.json"), offers_of([replica("http://a/config.json"), other]), NOTHING
     )
     assert [str(each.place) for each in places.places] == ["http://a/config.json"]
 
@@ -110,7 +116,7 @@ def test_a_hubs_file_is_looked_for_in_its_cache_and_asked_for_only_if_somebody_o
 def test_a_place_no_source_can_read_is_refused_with_a_way_out(
     location: str, words: str, hint: str
 ) -> None:
-    candidates = find_candidates(at(location), [replica(location)], NOTHING)
+    candidates = find_candidates(at(location), offers_of([replica(location)]), NOTHING)
     assert candidates.places == ()
     (refused,) = candidates.refused
     assert words in refused.message
