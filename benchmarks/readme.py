@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -45,72 +46,98 @@ def figures_in(readme: str) -> str:
     return found.strip("\n")
 
 
+class _Figures:
+    """Medians in words."""
+
+    def __init__(self, reports: Mapping[str, Report]) -> None:
+        self._reports = reports
+
+    def ours(self, script: str, key: str) -> str:
+        return number(self._reports[script]["medians"]["muster"][key])
+
+    def theirs(self, script: str, key: str, who: str = "peer") -> str:
+        return number(self._reports[script]["medians"][who][key])
+
+    def both(self, script: str, key: str, unit: str = "") -> str:
+        return f"{self.ours(script, key)}{unit} against {self.theirs(script, key)}"
+
+    def ratio(self, script: str, key: str) -> str:
+        return f"{self._reports[script]['ratio_muster_to_peer'][key]:.1f}x"
+
+
+def _chat(of: _Figures) -> str:
+    unary, stream = ("chat_unary", "unary_c64_per_s"), ("chat_stream", "stream_c64_per_s")
+    return (
+        f"**{of.ours(*unary)} chat requests/s** of 16 tokens against {of.theirs(*unary)} "
+        f"({of.ratio(*unary)}), and {of.both(*stream, ' streamed tokens/s')} ({of.ratio(*stream)}), "
+        "at 64 connections: `chat_unary.py`, `chat_stream.py`."
+    )
+
+
+def _first_token(of: _Figures) -> str:
+    used, fresh = ("first_token", "reused_p50_ms"), ("first_token", "fresh_p50_ms")
+    return (
+        f"**{of.ours(*used)} ms to the first token** on a connection used again, with an engine that "
+        f"takes 3, against {of.theirs(*used)}; on a fresh one {of.both(*fresh)}: `first_token.py`."
+    )
+
+
+def _start(of: _Figures) -> str:
+    listed = ("start", "listed_s")
+    return (
+        f"**{of.ours(*listed)} s from starting a worker and a frontend to the model listed**, against "
+        f"{of.theirs(*listed)}: `start.py`. Eight frontends that start on one host with an empty cache "
+        f"list it after {of.both('resolve', 'eight_listed_ms', ' ms')}, and fetch "
+        f"{of.both('resolve', 'eight_fetched_mb', ' MB')}: `resolve.py`."
+    )
+
+
+def _request_plane(of: _Figures) -> str:
+    requests, items = ("request_plane", "requests_per_s"), ("request_plane", "turn_items_per_s")
+    return (
+        "The request plane by itself, a caller and a worker in a process each, beside the peer's Python "
+        f"bindings and grpcio's asyncio: {of.both(*requests, ' requests/s')} and "
+        f"{of.theirs(*requests, 'grpcio')} at 32 in flight; {of.both(*items, ' streamed items/s')} and "
+        f"{of.theirs(*items, 'grpcio')} from a handler that waits once an item: `request_plane.py`."
+    )
+
+
+def _large_files(of: _Figures) -> str:
+    return (
+        "A worker that serves a file of 1 GiB to one client grows by "
+        f"{of.both('worker_memory', '1gib_c1_grown_mb', ' MB')}: `worker_memory.py`."
+    )
+
+
+def _fleet(of: _Figures, fleet: Report) -> str:
+    return (
+        f"With {fleet['instances']:,} instances of {fleet['models']:,} models in the registry a new "
+        f"frontend lists all after {of.both('large_fleet', 'all_listed_s', ' s')}: `large_fleet.py`."
+    )
+
+
 def figures_text(reports: Mapping[str, Report]) -> str:
-    """Markdown with a handful of figures, and all in which the peer is ahead."""
+    """Markdown with a handful of figures, and all in which the peer is ahead.
 
-    def pair(script: str, key: str, unit: str = "", over: str = "peer") -> str:
-        medians = reports[script]["medians"]
-        return f"{number(medians['muster'][key])}{unit} against {number(medians[over][key])}"
-
-    def ours(script: str, key: str) -> str:
-        return number(reports[script]["medians"]["muster"][key])
-
-    def theirs(script: str, key: str, who: str = "peer") -> str:
-        return number(reports[script]["medians"][who][key])
-
-    def ratio(script: str, key: str) -> str:
-        return f"{reports[script]['ratio_muster_to_peer'][key]:.1f}x"
-
-    one = reports["chat_unary"]
-    rounds = len(one["rounds"]["muster"])
-    fleet, memory = reports["large_fleet"], reports["worker_memory"]["medians"]
+    A sentence of which a figure was not measured is left out.
+    """
+    one, of = next(iter(reports.values())), _Figures(reports)
+    rounds = max(map(len, one["rounds"].values()))
     lines = [
         (
-            f"Beside ai-dynamo {one['versions']['peer']} on the same {one['cores']} cores in the same run, each with its "
-            f"own mock worker, medians of interleaved rounds ({rounds} of chat); all of them, with plots and "
-            "with what was missed, are in [docs/benchmarks.md](docs/benchmarks.md)."
+            f"Beside ai-dynamo {one['versions'].get('peer', '')} on the same {one['cores']} cores in the "
+            f"same run, each with its own mock worker, medians of interleaved rounds ({rounds} of chat); all "
+            "of them, with plots and with what was missed, are in [docs/benchmarks.md](docs/benchmarks.md)."
         ),
         "",
-        (
-            f"- **{ours('chat_unary', 'unary_c64_per_s')} chat requests/s** of 16 tokens against "
-            f"{theirs('chat_unary', 'unary_c64_per_s')} ({ratio('chat_unary', 'unary_c64_per_s')}), and "
-            f"{ours('chat_stream', 'stream_c64_per_s')} streamed tokens/s against "
-            f"{theirs('chat_stream', 'stream_c64_per_s')} ({ratio('chat_stream', 'stream_c64_per_s')}), at 64 connections: "
-            "`chat_unary.py`, `chat_stream.py`."
-        ),
-        (
-            f"- **{ours('first_token', 'reused_p50_ms')} ms to the first token** on a connection used again, with an "
-            f"engine that takes 3, against {theirs('first_token', 'reused_p50_ms')}; on a fresh one "
-            f"{pair('first_token', 'fresh_p50_ms')}: `first_token.py`."
-        ),
-        (
-            f"- **{ours('start', 'listed_s')} s from starting a worker and a frontend to the model listed**, against "
-            f"{theirs('start', 'listed_s')}: `start.py`. Eight frontends that start on one host with an empty cache "
-            f"list it after {pair('resolve', 'eight_listed_ms', ' ms')}, and fetch "
-            f"{pair('resolve', 'eight_fetched_mb', ' MB')}: `resolve.py`."
-        ),
-        "- The request plane by itself, a caller and a worker in a process each, beside the peer's Python bindings "
-        f"and grpcio's asyncio: {pair('request_plane', 'requests_per_s', ' requests/s')} and "
-        f"{theirs('request_plane', 'requests_per_s', 'grpcio')} at 32 in flight; "
-        f"{pair('request_plane', 'turn_items_per_s', ' streamed items/s')} and "
-        f"{theirs('request_plane', 'turn_items_per_s', 'grpcio')} from a handler that waits once an item: "
-        "`request_plane.py`."
-        if "grpcio" in reports["request_plane"]["medians"]
-        else "- The request plane by itself, a caller and a worker in a process each: "
-        f"{pair('request_plane', 'requests_per_s', ' requests/s')} at 32 in flight: `request_plane.py`.",
-        (
-            f"- A worker that serves a file of 1 GiB to one client grows by {number(memory['muster']['1gib_c1_grown_mb'])} "
-            f"MB against {number(memory['peer']['1gib_c1_grown_mb'])}: `worker_memory.py`. With {fleet['instances']:,} "
-            f"instances of {fleet['models']:,} models in the registry a new frontend lists all after "
-            f"{pair('large_fleet', 'all_listed_s', ' s')}: `large_fleet.py`."
-        ),
-        "",
-        "The peer is ahead in:"
-        if (worse := behind(reports))
-        else "The peer is ahead in no target.",
-        *([""] if worse else []),
-        *(f"- {each}" for each in worse),
     ]
+    for make in (_chat, _first_token, _start, _request_plane, _large_files):
+        with contextlib.suppress(KeyError):
+            lines.append(f"- {make(of)}")
+    if "large_fleet" in reports:
+        lines.append(f"- {_fleet(of, reports['large_fleet'])}")
+    worse = [f"- {each}" for each in behind(reports)]
+    lines += ["", "The peer is ahead in:", "", *worse] if worse else []
     return "\n".join(
         textwrap.fill(
             line,

@@ -5,7 +5,8 @@
 The short form is one round of short loads: it shows that everything works, and what is far off.
 ``--full`` runs each script as it runs by itself. ``--only`` runs some; what the file of results has
 of the others stays, and so does what a script that fails had before. ``--list`` says what would be
-run, and about how long it would take. The peer is taken from ``PEER`` (``.peer`` by default) and the
+run, and about how long it would take. The README's figures are written too, unless ``--out`` names
+another file of results. The peer is taken from ``PEER`` (``.peer`` by default) and the
 model from ``../shared``; nothing is run where either is missing.
 """
 
@@ -27,6 +28,7 @@ from readme import write_figures
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
+RESULTS = HERE / "results" / "latest.json"
 _SLACK = 5
 """A script that takes so many times as long as it should is ended."""
 
@@ -127,10 +129,11 @@ def main() -> int:
             continue
         say(f"   {name} took {clock(report['took_s'])}")
         keep(options.out, name, report)
-    if options.out.exists():
+    if options.out.exists() and options.page:
         write_page(options.out, options.page)
-        write_figures(options.out, options.readme)
-    say(f"{clock(time.monotonic() - began)}; {options.out}, {options.page} and {options.readme}")
+    if options.out == RESULTS:
+        write_figures(options.out, ROOT / "README.md")
+    say(f"{clock(time.monotonic() - began)} in all; written to {options.out} and {options.page}")
     if failed:
         say(f"failed: {', '.join(failed)}: again with --only {','.join(failed)}")
     return len(failed)
@@ -141,14 +144,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer", type=Path, default=Path(os.environ.get("PEER") or ".peer"))
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "latest.json")
-    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="file of results")
+    parser.add_argument("--page", type=Path, help="docs/benchmarks.md, if --out is not given")
     parser.add_argument("--full", action="store_true", help="as each script runs by itself")
     parser.add_argument("--rounds", type=int, help="of each script, instead of its own number")
     parser.add_argument("--only", default=",".join(SUITE), help="names, with commas between")
     parser.add_argument("--list", action="store_true", help="only say what would be run")
     options = parser.parse_args()
+    if options.out == RESULTS and not options.page:
+        options.page = ROOT / "docs" / "benchmarks.md"
     if unknown := [name for name in options.only.split(",") if name not in SUITE]:
         parser.error(f"no such script: {', '.join(unknown)}; there are {', '.join(SUITE)}")
     return options
