@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from muster.frontend.api_error import ApiError
+from muster.frontend.openai.bounds import BIAS, CHAT, COMPLETION, MAX_CHOICES, MAX_STOPS
 from muster.frontend.openai.guided import guided_decoding
 from muster.frontend.openai.nvext import check_nvext
 from muster.frontend.openai.requests import (
@@ -17,17 +18,18 @@ from muster.frontend.openai.requests import (
 
 __all__ = ["check_chat", "check_completion"]
 
-MAX_STOPS = 32
-MAX_CHOICES = 128
 _ROLES = frozenset({"developer", "system", "user", "assistant", "tool", "function"})
 
-_RANGES = (
-    ("temperature", "Temperature", 0.0, 2.0),
-    ("top_p", "Top_p", 0.0, 1.0),
-    ("min_p", "Min_p", 0.0, 1.0),
-    ("presence_penalty", "Presence penalty", -2.0, 2.0),
-    ("frequency_penalty", "Frequency penalty", -2.0, 2.0),
-)
+_LABELS = {
+    "temperature": "Temperature",
+    "top_p": "Top_p",
+    "min_p": "Min_p",
+    "presence_penalty": "Presence penalty",
+    "frequency_penalty": "Frequency penalty",
+}
+_RANGES = [(field, label, CHAT[field].low, CHAT[field].high) for field, label in _LABELS.items()]
+_TOP_LOGPROBS, _LOGPROBS = CHAT["top_logprobs"], COMPLETION["logprobs"]
+_PENALTY = CHAT["repetition_penalty"]
 
 
 def _fail(param: str, message: str) -> ApiError:
@@ -46,9 +48,11 @@ def check_chat(request: ChatRequest) -> None:
             "max_completion_tokens",
             f"Max tokens must be greater than 0, got {request.max_completion_tokens}",
         )
-    if request.top_logprobs is not None and not 0 <= request.top_logprobs <= 20:
+    if request.top_logprobs is not None and not _TOP_LOGPROBS.admits(request.top_logprobs):
         raise _fail(
-            "top_logprobs", f"Top_logprobs must be between 0 and 20, got {request.top_logprobs}"
+            "top_logprobs",
+            f"Top_logprobs must be between {_TOP_LOGPROBS.low} and {_TOP_LOGPROBS.high}, "
+            f"got {request.top_logprobs}",
         )
     if request.nvext is not None:
         _check_nvext(request, prompts=1)
@@ -74,8 +78,12 @@ def check_completion(request: CompletionRequest) -> None:
         ApiError: 400, for the first value out of bounds; ``param`` names it.
     """
     _check_common(request, least_tokens=0 if request.echo else 1)
-    if request.logprobs is not None and not 0 <= request.logprobs <= 5:
-        raise _fail("logprobs", f"Logprobs must be between 0 and 5, got {request.logprobs}")
+    if request.logprobs is not None and not _LOGPROBS.admits(request.logprobs):
+        raise _fail(
+            "logprobs",
+            f"Logprobs must be between {_LOGPROBS.low} and {_LOGPROBS.high}, "
+            f"got {request.logprobs}",
+        )
     if request.best_of is not None:
         if not 1 <= request.best_of <= MAX_CHOICES:
             raise _fail(
@@ -127,13 +135,15 @@ def _check_sampling(request: GenerationRequest) -> None:
         if value is not None and not low <= value <= high:
             raise _fail(field, f"{label} must be between {low:g} and {high:g}, got {value:g}")
     penalty = request.repetition_penalty
-    if penalty is not None and not 0 < penalty <= 2:
+    if penalty is not None and not _PENALTY.admits(penalty):
         raise _fail(
-            "repetition_penalty", f"Repetition penalty must be between 0 and 2, got {penalty:g}"
+            "repetition_penalty",
+            f"Repetition penalty must be between {_PENALTY.low} and {_PENALTY.high}, "
+            f"got {penalty:g}",
         )
     if request.length_penalty is not None and not math.isfinite(request.length_penalty):
         raise _fail("length_penalty", "Length penalty must be finite")
-    if request.top_k is not None and request.top_k < -1:
+    if request.top_k is not None and request.top_k < CHAT["top_k"].low:
         raise _fail("top_k", "Top_k must be null or greater than or equal to -1")
     if request.logit_bias:
         _check_bias(request.logit_bias)
@@ -169,10 +179,11 @@ def _check_bias(biases: dict[str, float]) -> None:
     for token, bias in biases.items():
         if not token.isdecimal():
             raise _fail("logit_bias", f"Logit bias keys must be token ids, got '{token}'")
-        if not -100 <= bias <= 100:
+        if not BIAS.admits(bias):
             raise _fail(
                 "logit_bias",
-                f"Logit bias for token '{token}' must be between -100 and 100, got {bias:g}",
+                f"Logit bias for token '{token}' must be between {BIAS.low} and {BIAS.high}, "
+                f"got {bias:g}",
             )
 
 

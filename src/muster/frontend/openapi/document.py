@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from muster import __version__
+from muster.frontend.openapi.bounds import with_bounds
 from muster.frontend.openapi.operations import JSON, Operation, operations_of
 
 __all__ = ["openapi_document"]
@@ -92,7 +93,7 @@ def openapi_document(routes: Iterable[tuple[str, str]]) -> Json:
         "info": {"title": "Muster", "version": __version__},
         "paths": paths,
         "components": {
-            "schemas": schemas | _ERROR_SCHEMAS,
+            "schemas": with_bounds(schemas) | _ERROR_SCHEMAS,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
                 "x-api-key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
