@@ -10,7 +10,7 @@ from muster.cli.model_options import short
 from muster.cli.quantity import show_age, show_size
 from muster.frontend.dashboard.events import Event
 from muster.frontend.dashboard.traffic import ModelTraffic
-from muster.frontend.dashboard.view import ModelView, Snapshot
+from muster.frontend.dashboard.view import FrontendView, ModelView, Snapshot
 from muster.frontend.report import FileReport
 
 __all__ = [
@@ -65,7 +65,8 @@ def summary(state: Snapshot) -> list[str]:
     serving = sum(model.state == "serving" for model in models)
     age = show_age(state.at - frontend.started)
     served = f"{serving} of {len(models)} models served"
-    lines = [f"{frontend.status}, up {age}, version {frontend.version}, {served}"]
+    several = _processes(frontend)
+    lines = [f"{frontend.status}, up {age}, version {frontend.version}{several}, {served}"]
     if frontend.status in ("unavailable", "draining") and frontend.message:
         lines.append(_prose(frontend.message))
     if frontend.stale_since is not None:
@@ -102,6 +103,14 @@ def _sorted(state: Snapshot) -> list[ModelView]:
         return index - (0 if whole else 0.5), model.model, model.endpoint
 
     return sorted(state.models.values(), key=rank)
+
+
+def _processes(frontend: FrontendView) -> str:
+    """How many processes it is, if it is to be several."""
+    running, wanted = frontend.processes, frontend.process_count
+    if running < wanted:
+        return f", {running} of {wanted} processes"
+    return f", {wanted} processes" if wanted > 1 else ""
 
 
 def model_rows(state: Snapshot) -> list[list[str]]:

@@ -126,6 +126,18 @@ def test_the_whole_in_lines() -> None:
 
 
 @pytest.mark.parametrize(
+    ("running", "wanted", "said"),
+    [(1, 1, ""), (4, 4, ", 4 processes"), (3, 4, ", 3 of 4 processes")],
+)
+def test_a_frontend_of_several_processes_says_how_many_run(
+    running: int, wanted: int, said: str
+) -> None:
+    several = msgspec.structs.replace(FRONTEND, processes=running, process_count=wanted)
+    line = summary(msgspec.structs.replace(snapshot(GOOD), frontend=several))[0]
+    assert line == f"healthy, up 1m, version 1{said}, 1 of 1 models served"
+
+
+@pytest.mark.parametrize(
     ("value", "text"), [(0, "0"), (0.4, "0.4"), (12.0, "12"), (123.4, "123"), (12345, "12.3k")]
 )
 def test_counts(value: float, text: str) -> None:
