@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
 from muster.frontend.journey import Journey
@@ -28,9 +28,24 @@ class ResponseStream(Protocol[T_co]):
         """
         ...
 
+    async def read(self, take: Callable[[Sequence[T_co]], bool]) -> bool:
+        """Hand over what arrives, as ``batch`` would return it, until ``take`` has had enough.
+
+        Args:
+            take: Gets the items; says whether it wants more. It must neither wait nor raise, and may
+                be called in another context than the caller's.
+
+        Returns:
+            ``True`` if ``take`` has had enough: reading may go on later. ``False`` at the clean end.
+
+        Raises:
+            MusterError: As ``batch``.
+        """
+        ...
+
     def kill(self) -> None:
         """Drop the response and tell the worker; nothing happens once the stream has ended.
 
-        A ``batch`` that waits then returns empty.
+        A ``batch`` that waits then returns empty, a ``read`` ends.
         """
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn, Protocol
 
 from muster.errors import MusterError, Overloaded
@@ -14,6 +14,7 @@ from muster.frontend.migration_metrics import MigrationMetrics
 from muster.llm.protocol import EngineOutput, EngineRequest
 from muster.log import facts
 from muster.runtime.calling.response import Response
+from muster.wire.items import Annotated
 
 __all__ = ["MovingStream", "Reopen"]
 
@@ -95,16 +96,26 @@ class MovingStream:
         while True:
             try:
                 while items := await self._response.batch():
-                    outputs = [item.payload for item in items if item.payload is not None]
-                    if outputs:
-                        if self._fresh:
-                            self._arrived()
-                        self._take(outputs)
+                    if outputs := self._outputs(items):
                         return outputs
             except MusterError as failure:
                 if await self._move(failure):
                     continue
             return ()
+
+    async def read(self, take: Callable[[Sequence[EngineOutput]], bool]) -> bool:
+        """Hand over what arrives; see ``ResponseStream.read``."""
+
+        def arrived(items: Sequence[Annotated[EngineOutput]]) -> bool:
+            outputs = self._outputs(items)
+            return not outputs or take(outputs)
+
+        while True:
+            try:
+                return await self._response.read(arrived)
+            except MusterError as failure:
+                if not await self._move(failure):
+                    return False
 
     def kill(self) -> None:
         """Drop the response."""
@@ -112,12 +123,18 @@ class MovingStream:
         self._response.kill()
         self._settle("cancelled")
 
-    def _take(self, outputs: Sequence[EngineOutput]) -> None:
-        progress = self._progress
-        progress.take(outputs)
-        if progress.exceeded and not self._told_long:
-            self._told_long = True
-            self._metrics.exceeded(progress.request.model)
+    def _outputs(self, items: Sequence[Annotated[EngineOutput]]) -> Sequence[EngineOutput]:
+        """What items carry, once it has been noted; may be nothing."""
+        outputs = [item.payload for item in items if item.payload is not None]
+        if outputs:
+            if self._fresh:
+                self._arrived()
+            progress = self._progress
+            progress.take(outputs)
+            if progress.exceeded and not self._told_long:
+                self._told_long = True
+                self._metrics.exceeded(progress.request.model)
+        return outputs
 
     # -- moving ------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from muster.errors import MusterError
@@ -76,18 +76,36 @@ class PromptRun:
         """
         self._stream = await model.generate(self.request, context=context)
 
-    async def step(self) -> Sequence[Choice]:
-        """Wait for outputs; returns the choices they went to.
+    async def read(self, changed: Callable[[Sequence[Choice]], bool]) -> None:
+        """Read until every answer has ended, or ``changed`` has had enough for now.
 
         Once the frontend has ended every answer before the engine did, the engine is stopped.
+
+        Args:
+            changed: Called after each step with the choices that outputs went to; says whether to
+                go on. Must not wait. What it raises is raised here.
 
         Raises:
             MusterError: What ended the stream, or what the engine reports.
         """
         if self._stream is None:
             raise RuntimeError("the run has not been started")
-        outputs = await self._stream.batch()
-        changed = self._take(outputs) if outputs else self._end()
+        failure: Exception | None = None
+
+        def take(outputs: Sequence[EngineOutput]) -> bool:
+            nonlocal failure
+            try:
+                return changed(self._note_ends(self._take(outputs))) and bool(self._open)
+            except Exception as error:  # noqa: BLE001 - raised below: it is none of the stream's
+                failure = error
+                return False
+
+        if not await self._stream.read(take):
+            changed(self._note_ends(self._end()))
+        if failure is not None:
+            raise failure
+
+    def _note_ends(self, changed: Sequence[Choice]) -> Sequence[Choice]:
         if changed[-1].finish_reason is not None or len(changed) > 1:
             self._open = sum([choice.finish_reason is None for choice in self.choices])
             if not self._open and not all(choice.ended_by_engine for choice in self.choices):

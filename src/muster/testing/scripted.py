@@ -56,6 +56,13 @@ class ScriptedStream:
             await self._waiter
         return self._batches.popleft()
 
+    async def read(self, take: Callable[[Sequence[EngineOutput]], bool]) -> bool:
+        """Hand over one push after the other."""
+        while items := await self.batch():
+            if not take(items):
+                return True
+        return False
+
     def kill(self) -> None:
         """Note that the frontend dropped the response, unless it had ended."""
         if self._ended and not self._batches:

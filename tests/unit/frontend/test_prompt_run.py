@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 
 from muster.errors import Disconnected, EngineError
@@ -25,11 +27,23 @@ async def started(model: ScriptedModel, n: int = 1) -> tuple[PromptRun, Scripted
     return prompt, await model.next_stream()
 
 
+async def step(prompt: PromptRun) -> Sequence[Choice]:
+    """Read until something has changed; returns what."""
+    steps: list[Sequence[Choice]] = []
+
+    def changed(choices: Sequence[Choice]) -> bool:
+        steps.append(choices)
+        return False
+
+    await prompt.read(changed)
+    return steps[0]
+
+
 def test_a_step_says_who_changed_and_by_how_much(model: ScriptedModel) -> None:
     async def test() -> None:
         prompt, stream = await started(model, n=3)
         stream.push(*outputs(token_ids("ab")), *outputs(token_ids("c"), index=2))
-        changed = await prompt.step()
+        changed = await step(prompt)
         assert [choice.index for choice in changed] == [0, 2]
         assert prompt.new_tokens == 3
         assert not prompt.finished
@@ -41,7 +55,7 @@ def test_an_index_nobody_asked_for_is_dropped(model: ScriptedModel) -> None:
     async def test() -> None:
         prompt, stream = await started(model, n=2)
         stream.push(*outputs(token_ids("x"), "stop", index=7))
-        await prompt.step()
+        await step(prompt)
         assert prompt.new_tokens == 0
         assert not prompt.finished
 
@@ -52,9 +66,9 @@ def test_it_is_finished_when_every_choice_is(model: ScriptedModel) -> None:
     async def test() -> None:
         prompt, stream = await started(model, n=2)
         stream.push(*outputs(token_ids("a"), "stop", index=1)).push(*outputs([98], "stop")).end()
-        await prompt.step()
+        await step(prompt)
         halfway = prompt.finished
-        await prompt.step()
+        await step(prompt)
         assert (halfway, prompt.finished) == (False, True)
         await prompt.settle()
         prompt.close()
@@ -67,9 +81,9 @@ def test_the_engine_is_stopped_once_we_have_ended_every_choice(model: ScriptedMo
     async def test() -> None:
         prompt, stream = await started(model, n=2)
         stream.push(*outputs([EOS])).push(*outputs([EOS], index=1))
-        await prompt.step()
+        await step(prompt)
         assert not stream.killed.is_set()
-        await prompt.step()
+        await step(prompt)
         assert stream.killed.is_set()
 
     run(test())
@@ -91,9 +105,9 @@ def test_a_clean_end_before_every_choice_began_is_an_error(model: ScriptedModel)
     async def test() -> None:
         prompt, stream = await started(model, n=2)
         stream.push(*outputs(token_ids("a"), "stop")).end()
-        await prompt.step()
+        await step(prompt)
         with pytest.raises(EngineError):
-            await prompt.step()
+            await step(prompt)
 
     run(test())
 
@@ -103,7 +117,7 @@ def test_an_error_of_the_stream_is_raised(model: ScriptedModel) -> None:
         prompt, stream = await started(model)
         stream.fail(Disconnected("gone"))
         with pytest.raises(Disconnected):
-            await prompt.step()
+            await step(prompt)
 
     run(test())
 
@@ -112,7 +126,7 @@ def test_an_error_after_the_last_answer_is_of_no_interest(model: ScriptedModel) 
     async def test() -> None:
         prompt, stream = await started(model)
         stream.push(*outputs(token_ids("a"), "stop")).fail(Disconnected("gone"))
-        await prompt.step()
+        await step(prompt)
         await prompt.settle()
         assert prompt.finished
 

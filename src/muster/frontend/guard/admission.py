@@ -182,13 +182,30 @@ class _Measured:
             raise
         if not outputs:
             self._release()
-            return outputs
+        else:
+            self._count(outputs)
+        return outputs
+
+    async def read(self, take: Callable[[Sequence[EngineOutput]], bool]) -> bool:
+        def counted(outputs: Sequence[EngineOutput]) -> bool:
+            self._count(outputs)
+            return take(outputs)
+
+        try:
+            more = await self._stream.read(counted)
+        except MusterError:
+            self._release()
+            raise
+        if not more:
+            self._release()
+        return more
+
+    def _count(self, outputs: Sequence[EngineOutput]) -> None:
         self._follow()
         tokens = sum([len(output.token_ids) for output in outputs])
         self._loads.add(self._place, prefill=-self._prefill, held=tokens)
         self._prefill = 0
         self._held += tokens
-        return outputs
 
     def kill(self) -> None:
         self._stream.kill()

@@ -9,7 +9,7 @@ from typing import Any
 
 from muster.errors import MusterError
 from muster.frontend.api_error import ApiError
-from muster.frontend.metrics import RequestMeter
+from muster.frontend.choice import Choice
 from muster.frontend.openai.additions import Writer
 from muster.frontend.openai.event_writer import event_writer
 from muster.frontend.openai.frames import DONE, error_frame
@@ -17,6 +17,7 @@ from muster.frontend.openai.job import Api, Job
 from muster.frontend.openai.pulse import Pulse
 from muster.frontend.openai.stream_rules import StreamRules
 from muster.frontend.prompt_run import PromptRun
+from muster.frontend.request_meter import RequestMeter
 from muster.http.exchange import Exchange
 from muster.log import facts
 
@@ -119,13 +120,15 @@ async def _together(work: Sequence[Coroutine[Any, Any, None]]) -> None:
 
 
 async def _collect(run: PromptRun, job: Job, meter: RequestMeter) -> None:
-    while not run.finished:
-        changed = await run.step()
+    def changed(choices: Sequence[Choice]) -> bool:
         meter.tokens(run.new_tokens)
         if job.additions is not None:
             job.additions.came()
         if job.reading is not None:
-            job.reading.take_all(changed)
+            job.reading.take_all(choices)
+        return True
+
+    await run.read(changed)
 
 
 async def _stream(
@@ -156,13 +159,20 @@ async def _follow(
     run: PromptRun, exchange: Exchange, writer: Writer, pulse: Pulse, meter: RequestMeter
 ) -> bytes:
     """Send a run's events but the last, which are returned: the end goes with them."""
-    data = b""
-    while not run.finished:
-        if data:
-            pulse.send(data)
-            if exchange.congested:
-                await exchange.drained()
-        changed = await run.step()
+    last = b""
+
+    def changed(choices: Sequence[Choice]) -> bool:
+        nonlocal last
         meter.tokens(run.new_tokens)
-        data = writer.events(changed)
-    return data
+        data = writer.events(choices)
+        if run.finished:
+            last = data
+        elif data:
+            pulse.send(data)
+        return not exchange.congested
+
+    await run.read(changed)
+    while not run.finished:
+        await exchange.drained()
+        await run.read(changed)
+    return last

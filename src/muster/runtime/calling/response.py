@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import math
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -146,6 +146,14 @@ class Response(Generic[T]):
         if self._begun and self._stream is not None:
             return await self._stream.batch()
         return await self._first()
+
+    async def read(self, take: Callable[[list[Annotated[T]]], bool]) -> bool:
+        """Hand over what arrives; see ``muster.wire.tcp.response_stream.ResponseStream.read``."""
+        if not self._begun or self._stream is None:
+            items = await self._first()
+            if not items or not take(items) or self._stream is None:
+                return bool(items)
+        return await self._stream.read(take)
 
     async def __aiter__(self) -> AsyncIterator[Annotated[T]]:
         """Items one at a time. Leaving the loop early does not stop the worker: use ``kill``."""

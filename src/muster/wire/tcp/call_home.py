@@ -131,6 +131,7 @@ class CallHome:
         self.now: Callable[[], float]
         self._server: asyncio.Server | None = None
         self._streams: dict[str, ResponseStream[Any]] = {}
+        self._to_deliver: list[ResponseStream[Any]] = []
         self._connections: set[_HomeConnection] = set()
         self._links: set[SharedLink] = set()
         self._prefix = _subject_prefix()
@@ -199,6 +200,17 @@ class CallHome:
         """Forget a stream that has ended."""
         self._streams.pop(stream.subject, None)
         self.sweep.discard(stream)
+
+    def deliver_soon(self, stream: ResponseStream[Any]) -> None:
+        """Have it hand over what it has once this wake-up's data is taken apart."""
+        if not self._to_deliver:
+            self.loop.call_soon(self._deliver)
+        self._to_deliver.append(stream)
+
+    def _deliver(self) -> None:
+        streams, self._to_deliver = self._to_deliver, []
+        for stream in streams:
+            stream.deliver()
 
     def share(self, connection: _HomeConnection, greeting: bytes) -> None:
         """A connection has said that it will carry many responses; ``greeting`` and what follows."""

@@ -62,6 +62,10 @@ class Home(Protocol):
         """Forget a stream that has ended."""
         ...
 
+    def deliver_soon(self, stream: ResponseStream[Any]) -> None:
+        """Call the stream's ``deliver`` once all that has come in this wake-up is taken apart."""
+        ...
+
 
 class Phase(enum.IntEnum):
     """What a response stream waits for."""
@@ -76,9 +80,9 @@ class Phase(enum.IntEnum):
 class ResponseStream(Generic[T]):
     """One response: items in order, then a clean end or an error.
 
-    Read it either with ``batch`` (everything that has arrived, for speed) or by iterating (one item
-    at a time). The error, if there is one, is raised after the items that came before it, and
-    raised again by every later read.
+    Read it with ``batch`` (everything that has arrived), by iterating (one item at a time), or with
+    ``read`` (everything, handed over without waking a task each time). The error, if there is one,
+    is raised after the items that came before it, and raised again by every later read.
 
     Attributes:
         failure: What ended the stream, if it did not end well.
@@ -94,6 +98,7 @@ class ResponseStream(Generic[T]):
         "_home",
         "_items",
         "_paused",
+        "_reader",
         "_released",
         "_sent_stop",
         "_silence_s",
@@ -115,6 +120,7 @@ class ResponseStream(Generic[T]):
         self._decode = decode
         self._items: list[Annotated[T]] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._reader: Callable[[list[Annotated[T]]], bool] | None = None
         self._connection: HomeConnection | None = None
         self._sent_stop = False
         self._paused = False
@@ -164,6 +170,62 @@ class ResponseStream(Generic[T]):
                     raise self.failure
                 return []
             await self._wait()
+        return self._taken()
+
+    async def read(self, take: Callable[[list[Annotated[T]]], bool]) -> bool:
+        """Hand over what arrives, as ``batch`` would return it, until ``take`` has had enough.
+
+        A task that waits here sleeps on while its items are handed over, between two other things
+        the loop does: for whoever has hundreds of streams, waking a task is most of the cost.
+
+        Args:
+            take: Gets at least one item at a time; says whether it wants more. Must not wait, and
+                may be called in another context than the caller's. What it raises ends the reading
+                and is raised here.
+
+        Returns:
+            ``True`` if ``take`` has had enough: reading may go on later. ``False`` at the clean end.
+
+        Raises:
+            MusterError: As ``batch``.
+        """
+        while items := await self.batch():
+            if not take(items):
+                return True
+            if self.phase is not Phase.ENDED and await self._handing_over(take):
+                return True
+        return False
+
+    async def _handing_over(self, take: Callable[[list[Annotated[T]]], bool]) -> bool:
+        """Let ``deliver`` call ``take``; returns whether it has had enough, else it has ended."""
+        wants_more = True
+
+        def tell(items: list[Annotated[T]]) -> bool:
+            nonlocal wants_more
+            wants_more = take(items)
+            return wants_more
+
+        self._reader = tell
+        try:
+            await self._wait()
+        finally:
+            self._reader = None
+        return not wants_more
+
+    def deliver(self) -> None:
+        """Hand what has arrived to who reads; whatever else there is to say is the task's to find."""
+        reader, waiter = self._reader, self._waiter
+        if reader is None or waiter is None or waiter.done():
+            return
+        try:
+            wants_more = reader(self._taken())
+        except Exception as error:  # noqa: BLE001 - it is raised to who reads
+            waiter.set_exception(error)
+        else:
+            if not wants_more:
+                self._wake()
+
+    def _taken(self) -> list[Annotated[T]]:
         items, self._items = self._items, []
         if self._paused:
             self._resume()
@@ -278,6 +340,7 @@ class ResponseStream(Generic[T]):
 
     def received(self, messages: list[TwoPart]) -> None:
         """Messages after the handshake have come, in order."""
+        had_items = bool(self._items)
         try:
             for message in messages:
                 self._take(message)
@@ -293,7 +356,10 @@ class ResponseStream(Generic[T]):
         if len(self._items) >= _HIGH_WATER and not self._paused and self._connection:
             self._paused = True
             self._connection.transport.pause_reading()
-        self._wake()
+        if self._reader is None:
+            self._wake()
+        elif self._items and not had_items:
+            self._home.deliver_soon(self)
 
     def _take(self, message: TwoPart) -> None:
         header, body = message
