@@ -11,8 +11,8 @@ import time
 from types import TracebackType
 from typing import Self
 
-from muster.frontend.metrics import RequestMeter
 from muster.frontend.openai.job import Job
+from muster.frontend.request_meter import RequestMeter
 from muster.http.exchange import Exchange
 from muster.log import current, facts
 

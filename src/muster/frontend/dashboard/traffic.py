@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-from muster.frontend.metrics import ModelCounts
+from muster.frontend.model_counts import ModelCounts
 from muster.frontend.processes.tallies import SummedCounts
 
 __all__ = ["ModelTraffic", "Second", "Traffic", "quantile"]

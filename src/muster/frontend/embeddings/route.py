@@ -18,12 +18,13 @@ from muster.frontend.embeddings.prepare import WorkerRequest, for_text, for_toke
 from muster.frontend.embeddings.requests import EmbeddingsRequest, check, inputs_of
 from muster.frontend.engine_stream import ResponseStream
 from muster.frontend.group_route import INSTANCE_KEY
-from muster.frontend.metrics import FrontendMetrics, RequestMeter
+from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.parameters import Parameters
 from muster.frontend.openai.requests import GenerationRequest, decode
 from muster.frontend.openai.route import LONG_BODY_BYTES, require_json
 from muster.frontend.openai.steering import steer
+from muster.frontend.request_meter import RequestMeter
 from muster.frontend.request_scope import RequestScope
 from muster.frontend.request_trace import TRACE_HEADER, describe_request, wants_trace
 from muster.frontend.served_model import ServedModel

@@ -17,7 +17,8 @@ from muster.frontend.guard.admission import Admission
 from muster.frontend.guard.busy import Thresholds
 from muster.frontend.guard.limiter import Limiter
 from muster.frontend.health import Verdict
-from muster.frontend.metrics import FrontendMetrics, ModelCounts
+from muster.frontend.metrics import FrontendMetrics
+from muster.frontend.model_counts import ModelCounts
 from muster.frontend.processes.messages import (
     AskPage,
     Changed,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
-from muster.frontend.metrics import ModelCounts
+from muster.frontend.model_counts import ModelCounts
 from muster.frontend.processes.messages import Tally
 
 __all__ = ["SummedCounts", "add", "summed", "tally_of", "without_present"]
