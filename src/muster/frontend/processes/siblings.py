@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -32,11 +31,11 @@ from muster.frontend.processes.messages import (
     Ready,
     Scrape,
     Seen,
-    Tally,
-    Tick,
 )
-from muster.frontend.processes.pages import page_of
-from muster.frontend.processes.tallies import SummedCounts, summed, tally_of
+from muster.frontend.processes.others import Others
+from muster.frontend.processes.own_state import OwnState
+from muster.frontend.processes.questions import Questions
+from muster.frontend.processes.tallies import SummedCounts, active_of
 from muster.frontend.processes.usage_table import UsageTable
 from muster.frontend.report import ProcessReport
 
@@ -45,7 +44,6 @@ __all__ = ["Siblings"]
 _PERIOD_S = 1.0
 _SHARE = 50
 """Unasked pages may take one part in so many of the time."""
-_ANSWER_S = 5.0
 _MOST_BACKLOG = 1 << 20
 """Unread bytes beyond which the supervisor is told nothing more than answers."""
 
@@ -85,20 +83,12 @@ class Siblings:
         self._channel = channel
         self._clock = clock
         self._restarts = restarts
-        self._metrics: FrontendMetrics | None = None
-        self._registry = CollectorRegistry()
+        self._own = OwnState()
+        self._others = Others()
+        self._questions = Questions(channel)
         self._admission: Admission | None = None
-        self._verdict: Callable[[], Verdict] = lambda: Verdict("unavailable", "it starts")
-        self._served: Callable[[], Iterable[str]] = tuple
         self._events: RecentEvents | None = None
         self._shut_down: Callable[[], None] = _nothing
-        self._others: dict[int, Seen] = {}
-        self._tallies: dict[int, dict[str, Tally]] = {}
-        self._past: dict[str, Tally] = {}
-        self._told: dict[str, Tally] = {}
-        self._told_served: list[str] | None = None
-        self._number = 0
-        self._waiting: dict[int, asyncio.Future[Merged | Done]] = {}
         self._page_at = 0.0
         self._pending: dict[str, Changed] = {}
         self.all_drain = False
@@ -133,11 +123,8 @@ class Siblings:
             served: Gives the names it serves.
             events: Where what happens to other processes is noted.
         """
-        self._metrics = metrics
-        self._registry = registry
+        self._own.attach(metrics=metrics, registry=registry, verdict=verdict, served=served)
         self._admission = admission
-        self._verdict = verdict
-        self._served = served
         self._events = events
 
     async def run(self, *, shut_down: Callable[[], None], orphaned: Callable[[], None]) -> None:
@@ -174,7 +161,7 @@ class Siblings:
             ApiError: 503 if the supervisor does not answer; this process's own counts alone would
                 look as if counters went down.
         """
-        reply = await self._ask(lambda number: Scrape(number, page_of(self._registry)))
+        reply = await self._questions.ask(lambda number: Scrape(number, self._own.page()))
         if not isinstance(reply, Merged):
             raise ApiError(
                 503, "The metrics of all processes cannot be put together", slug="no_supervisor"
@@ -187,50 +174,29 @@ class Siblings:
         A process that is late, or does not know the model yet, uses them as soon as it can.
         """
         values = msgspec.structs.asdict(thresholds)
-        await self._ask(lambda number: Changed(number, model, values))
+        await self._questions.ask(lambda number: Changed(number, model, values))
 
     def counts(self) -> Mapping[str, ModelCounts | SummedCounts]:
         """The counts of all processes, by model; the others' are up to a second old."""
-        assert self._metrics is not None  # noqa: S101 - attached before anybody asks
-        metrics = self._metrics
-        return summed(metrics.by_model, [*self._tallies.values(), self._past], metrics.bounds)
+        return self._own.counts_with(self._others.tallies())
 
     def verdicts(self) -> Sequence[tuple[int, Verdict]]:
         """What the other processes say of their health, by number; up to a second old."""
-        return [
-            (number, Verdict(seen.tick.status, seen.tick.message))
-            for number, seen in sorted(self._others.items())
-        ]
+        return self._others.verdicts()
 
     def reports(self) -> tuple[ProcessReport, ...]:
         """How all processes do; one that is being started again is not among them."""
-        own = self._verdict()
-        found = [
-            ProcessReport(
-                process=self.process,
-                pid=os.getpid(),
-                status=own.status,
-                message=own.message,
-                restarts=self._restarts,
-                active=_active(self._present().values()),
-            )
-        ]
-        found += [
-            ProcessReport(
-                process=number,
-                pid=seen.pid,
-                status=seen.tick.status,
-                message=seen.tick.message,
-                restarts=seen.restarts,
-                active=_active(self._tallies.get(number, {}).values()),
-            )
-            for number, seen in self._others.items()
-        ]
+        verdict = self._own.verdict()
+        own = ProcessReport(
+            process=self.process,
+            pid=os.getpid(),
+            status=verdict.status,
+            message=verdict.message,
+            restarts=self._restarts,
+            active=active_of(self._own.tallies().values()),
+        )
+        found = [own, *self._others.reports()]
         return tuple(sorted(found, key=lambda report: report.process))
-
-    def _present(self) -> dict[str, Tally]:
-        by_model = self._metrics.by_model if self._metrics is not None else {}
-        return {name: tally_of(counts) for name, counts in by_model.items()}
 
     # -- messages ----------------------------------------------------------------------------
 
@@ -239,18 +205,13 @@ class Siblings:
     ) -> None:
         match message:
             case AskPage():
-                self._channel.send(Page(message.number, page_of(self._registry)))
+                self._channel.send(Page(message.number, self._own.page()))
             case Merged() | Done():
-                future = self._waiting.get(message.number)
-                if future is not None and not future.done():
-                    future.set_result(message)
+                self._questions.answered(message)
             case Seen():
-                self._others[message.process] = message
-                self._tallies.setdefault(message.process, {}).update(message.tick.tallies)
+                self._others.seen(message)
             case Gone():
-                self._others.pop(message.process, None)
-                self._tallies.pop(message.process, None)
-                self._past |= message.past
+                self._others.gone(message)
             case Drain():
                 self.all_drain = True
                 self._shut_down()
@@ -272,20 +233,6 @@ class Siblings:
             if self._admission.set(model, change.thresholds) is not None:
                 del self._pending[model]
 
-    async def _ask(self, question: Callable[[int], Scrape | Changed]) -> Merged | Done | None:
-        self._number += 1
-        number = self._number
-        future: asyncio.Future[Merged | Done] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = future
-        self._channel.send(question(number))
-        try:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_ANSWER_S):
-                    return await future
-            return None
-        finally:
-            del self._waiting[number]
-
     # -- once a second -----------------------------------------------------------------------
 
     async def _tick_on(self) -> None:
@@ -297,25 +244,14 @@ class Siblings:
     def _tick(self) -> None:
         if self._pending:
             self._use_thresholds()
-        present = self._present()
-        changed = {name: tally for name, tally in present.items() if self._told.get(name) != tally}
-        served = sorted(self._served())
-        verdict = self._verdict()
-        is_same = served == self._told_served
-        self._channel.send(
-            Tick(changed, verdict.status, verdict.message, None if is_same else served)
-        )
-        self._told, self._told_served = present, served
+        tick = self._own.next_tick()
+        self._channel.send(tick)
         begun = self._clock.monotonic()
-        if changed and begun >= self._page_at:
-            self._channel.send(Page(0, page_of(self._registry)))
+        if tick.tallies and begun >= self._page_at:
+            self._channel.send(Page(0, self._own.page()))
             took = self._clock.monotonic() - begun
             self._page_at = begun + took * _SHARE
 
 
 def _nothing() -> None:
     """Before ``run``, nobody hears the supervisor."""
-
-
-def _active(tallies: Iterable[Tally]) -> int:
-    return sum(tally.active for tally in tallies)

@@ -9,7 +9,7 @@ import msgspec
 from muster.frontend.model_counts import ModelCounts
 from muster.frontend.processes.messages import Tally
 
-__all__ = ["SummedCounts", "add", "summed", "tally_of", "without_present"]
+__all__ = ["SummedCounts", "active_of", "add", "summed", "tally_of", "without_present"]
 
 
 def tally_of(counts: ModelCounts) -> Tally:
@@ -38,6 +38,11 @@ def add(tallies: Iterable[Tally]) -> Tally:
     )
     ttft, itl = _columns([one.ttft for one in every]), _columns([one.itl for one in every])
     return Tally(started, succeeded, failed, cancelled, tokens, active, queued, ttft, itl)
+
+
+def active_of(tallies: Iterable[Tally]) -> int:
+    """How many requests are being answered."""
+    return sum(tally.active for tally in tallies)
 
 
 def without_present(tally: Tally) -> Tally:
