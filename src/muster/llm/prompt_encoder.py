@@ -9,12 +9,15 @@ That only holds for added tokens that no neighbour can change, which is what ``f
 decides. Each segment keeps the token it begins with, so that the text after it is never taken for
 the beginning of a prompt (some tokenizers prepend a space there). A prompt without boundaries, such
 as a plain completion, is encoded directly and not remembered.
+
+Segments are remembered by a digest of their text: the text would take several times the memory of
+its ids.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-import sys
 import threading
 from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -23,11 +26,11 @@ import msgspec
 
 __all__ = ["AddedToken", "PromptEncoder", "find_boundaries"]
 
-DEFAULT_CACHE_BYTES = 32 << 20
-"""Memory for segments of one model; about a million tokens."""
+DEFAULT_CACHE_BYTES = 12 << 20
+"""Memory for segments of one model; three million tokens, if segments are long."""
 
-_ENTRY_BYTES = 200
-"""Of each entry besides its text and ids: two objects and a place in a dictionary."""
+_ENTRY_BYTES = 250
+"""Of each entry besides its ids: two objects and a place in a dictionary."""
 
 EncodeBatch = Callable[[Sequence[str]], Sequence[list[int]]]
 """Encodes several texts, each on its own."""
@@ -95,7 +98,7 @@ class PromptEncoder:
         )
         self._limit = cache_bytes
         self._size = 0
-        self._segments: dict[str, array[int]] = {}
+        self._segments: dict[bytes, array[int]] = {}
         self._lock = threading.Lock()
 
     @property
@@ -118,42 +121,49 @@ class PromptEncoder:
         return self._join(segments)
 
     def _join(self, segments: list[str]) -> list[int]:
-        known = self._recall(segments)
-        missing = [segment for segment, ids in zip(segments, known, strict=True) if ids is None]
+        digests = [_digest(segment) for segment in segments]
+        known = self._recall(digests)
+        missing = [number for number, ids in enumerate(known) if ids is None]
         if not missing:
             token_ids: list[int] = []
             for found in known:
                 token_ids += found or ()
             return token_ids
-        encoded = self._encode_batch(missing)
-        self._remember(missing, encoded)
+        encoded = self._encode_batch([segments[number] for number in missing])
+        self._remember([digests[number] for number in missing], encoded)
         fresh = iter(encoded)
         return [token_id for ids in known for token_id in (next(fresh) if ids is None else ids)]
 
-    def _recall(self, segments: list[str]) -> list[array[int] | None]:
+    def _recall(self, digests: list[bytes]) -> list[array[int] | None]:
         remembered = self._segments
         with self._lock:
             known = []
-            for segment in segments:
-                ids = remembered.pop(segment, None)
+            for digest in digests:
+                ids = remembered.pop(digest, None)
                 if ids is not None:
-                    remembered[segment] = ids  # now the youngest
+                    remembered[digest] = ids  # now the youngest
                 known.append(ids)
         return known
 
-    def _remember(self, segments: list[str], encoded: Sequence[list[int]]) -> None:
+    def _remember(self, digests: list[bytes], encoded: Sequence[list[int]]) -> None:
         with self._lock:
-            for segment, token_ids in zip(segments, encoded, strict=True):
+            for digest, token_ids in zip(digests, encoded, strict=True):
                 ids = array("I", token_ids)
-                size = _size(segment, ids)
-                if size * 4 > self._limit or segment in self._segments:
+                size = _size(ids)
+                if size * 4 > self._limit or digest in self._segments:
                     continue
-                self._segments[segment] = ids
+                self._segments[digest] = ids
                 self._size += size
             while self._size > self._limit:
                 oldest = next(iter(self._segments))
-                self._size -= _size(oldest, self._segments.pop(oldest))
+                self._size -= _size(self._segments.pop(oldest))
 
 
-def _size(segment: str, ids: array[int]) -> int:
-    return sys.getsizeof(segment) + ids.itemsize * len(ids) + _ENTRY_BYTES
+def _digest(segment: str) -> bytes:
+    # Of a lone surrogate too: the tokenizer is to refuse it.
+    text = segment.encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(text, digest_size=32).digest()
+
+
+def _size(ids: array[int]) -> int:
+    return ids.itemsize * len(ids) + _ENTRY_BYTES

@@ -21,6 +21,7 @@ from muster.errors import CardError, EngineError, InvalidArgument
 from muster.llm.cut_points import can_be_cut, cut
 from muster.llm.decoder import BytePlan, PiecePlan, WholePlan, plan_decoder
 from muster.llm.detokenizer import Detokenizer, WholeDetokenizer
+from muster.llm.free_memory import give_back
 from muster.llm.prompt_encoder import AddedToken
 from muster.llm.sentencepiece_model import MARK
 from muster.llm.token_tables import DecodingTables, decoding_tables, plain_bytes
@@ -96,7 +97,9 @@ class Tokenizer:
                     path,
                     plan.reason,
                 )
-            return cls(raw, plan)
+            tokenizer = cls(raw, plan)
+        give_back()
+        return tokenizer
 
     @functools.cached_property
     def vocab_size(self) -> int:
