@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from muster.testing.chaos import Backend, SmallFleet
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -19,8 +19,12 @@ import pytest
 
 from muster.testing.chaos import Backend, SmallFleet
 from muster.testing.etcd_server import EtcdServer
-from muster.testing.load import Ending, Load, Lost
-from muster.testing.site import Process, Site, wait_until
+from muster.testing.load import Load
+from muster.testing.outcomes import Lost
+from muster.testing.process import Process
+from muster.testing.replies import Ending
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 SECONDS = float(os.environ.get("MUSTER_CHAOS_SECS", "120"))
 

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from muster.testing.api import Api
 from muster.testing.chaos import Backend, SmallFleet, instance_of, view_of
 from muster.testing.etcd_server import EtcdServer
 from muster.testing.load import Load
-from muster.testing.site import Api, Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(150)
 

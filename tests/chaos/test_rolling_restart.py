@@ -10,7 +10,8 @@ import pytest
 
 from muster.testing.chaos import Backend, SmallFleet
 from muster.testing.load import Load
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(150)
 

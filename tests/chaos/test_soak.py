@@ -23,9 +23,13 @@ from pathlib import Path
 
 import pytest
 
+from muster.testing.api import Api
 from muster.testing.chaos import Backend, open_files, resident_bytes
 from muster.testing.load import Load
-from muster.testing.site import Api, Process, Site, free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.process import Process
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 SECONDS = float(os.environ.get("MUSTER_SOAK_SECS", "60"))
 

@@ -12,8 +12,10 @@ import pytest
 
 from muster.testing.chaos import Backend, SmallFleet, instance_of, view_of
 from muster.testing.etcd_server import EtcdServer
-from muster.testing.load import Ending, Load
-from muster.testing.site import Site, wait_until
+from muster.testing.load import Load
+from muster.testing.replies import Ending
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(150)
 

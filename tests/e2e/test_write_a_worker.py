@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
+from muster.testing.waiting import wait_until
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "write-a-worker.md"
 

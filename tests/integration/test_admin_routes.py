@@ -17,8 +17,9 @@ from muster.frontend.guard.keys import key_line, new_key
 from muster.testing.frontends import running_frontend
 from muster.testing.loops import run
 from muster.testing.scripted import ScriptedModel
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
+from muster.testing.waiting import wait_until
 
 DATA = ("/busy_threshold", "/v1/muster/models", "/v1/muster/live")
 PAGE = "/dashboard"

@@ -22,7 +22,8 @@ from muster.model.pack.write import write_pack, write_pack_file
 from muster.testing.fleet import frontend, hosted_at, publish, worker
 from muster.testing.loops import run
 from muster.testing.metadata_server import MetadataServer
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 from muster.worker.engines.echo import EchoEngine
 
 pytestmark = pytest.mark.timeout(180)

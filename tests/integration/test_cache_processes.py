@@ -21,7 +21,10 @@ from muster.content.prune import plan_prune
 from muster.content.store import BlobStore
 from muster.content.sweep import ORPHAN_AGE_S, sweep
 from muster.digest import Digest
-from muster.testing.site import Api, Site, free_port, wait_until
+from muster.testing.api import Api
+from muster.testing.ports import free_port
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 

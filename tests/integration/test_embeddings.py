@@ -34,8 +34,10 @@ from muster.runtime import Context, DistributedRuntime
 from muster.testing.clients import openai_client
 from muster.testing.fleet import FleetSite, frontend, serve, worker
 from muster.testing.loops import run
-from muster.testing.site import Process, Site, wait_until
+from muster.testing.process import Process
+from muster.testing.site import Site
 from muster.testing.tiny_model import token_ids
+from muster.testing.waiting import wait_until
 from muster.worker.embedding import EmbeddingHandler
 from muster.worker.engines.mock_embedder import MockEmbedder, MockEmbedderSettings, mock_vector
 from muster.worker.engines.timing import Timing

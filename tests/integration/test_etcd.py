@@ -19,7 +19,7 @@ from muster.discovery.etcd.registry import EtcdDiscovery
 from muster.discovery.records import INSTANCES
 from muster.errors import ConfigError, ConflictError, DiscoveryError
 from muster.testing.etcd_server import EtcdServer
-from muster.testing.site import free_port
+from muster.testing.ports import free_port
 
 pytestmark = [
     pytest.mark.timeout(120),

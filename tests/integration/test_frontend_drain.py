@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from muster.testing.site import Api, Site, wait_until
+from muster.testing.api import Api
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.parametrize("count", [1, 2])]
 

@@ -18,7 +18,9 @@ from typing import Any
 import pytest
 
 from muster.frontend.guard.keys import key_line, new_key
-from muster.testing.site import Api, Site, wait_until
+from muster.testing.api import Api
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 

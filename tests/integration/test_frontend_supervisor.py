@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from muster.testing.certificates import CertificateAuthority
-from muster.testing.site import Process, Site, wait_until
+from muster.testing.process import Process
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -26,7 +26,8 @@ from muster.model.checked_file import CheckedFile
 from muster.testing.fleet import hosted_at
 from muster.testing.loops import run
 from muster.testing.metadata_server import MetadataServer, trickle
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(240)
 

@@ -13,8 +13,11 @@ from typing import Any
 
 import pytest
 
+from muster.testing.api import Api
 from muster.testing.counting import letters
-from muster.testing.site import Api, Process, Site, wait_until
+from muster.testing.process import Process
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(150)
 

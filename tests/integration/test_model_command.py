@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
-from muster.testing.site import Site, free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -26,8 +26,9 @@ from muster.errors import (
 from muster.runtime import Client, Context, DistributedRuntime
 from muster.testing.loops import run
 from muster.testing.nats_server import NatsServer
+from muster.testing.ports import free_port
 from muster.testing.runtimes import loopback_settings, runtime_in
-from muster.testing.site import Site, free_port
+from muster.testing.site import Site
 
 pytestmark = [
     pytest.mark.timeout(120),

@@ -18,7 +18,8 @@ from muster.model.card import ModelDeploymentCard
 from muster.model.publish.self_probe import judge_answer, probe_address
 from muster.testing.loops import run
 from muster.testing.publishing import PublishingWorker, locations, publishing_worker
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 ANSWERS = "the advertised metadata address answers"
 DOES_NOT = "does not answer as it should"

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(170)
 

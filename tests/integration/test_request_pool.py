@@ -13,7 +13,8 @@ import uvloop
 from muster.config.settings import RequestPlaneSettings
 from muster.errors import CannotConnect, ConnectionTimeout, Disconnected, MusterError, ProtocolError
 from muster.testing.loops import run
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 from muster.wire.items import FrameDecoder
 from muster.wire.tcp.call_home import CallHome
 from muster.wire.tcp.pool import ConnectionPool

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from muster.testing.api import Api
 from muster.testing.etcd_server import EtcdServer
-from muster.testing.site import Api, Site, free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = [
     pytest.mark.timeout(150),

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from muster.testing.site import Api, Process, Site
+from muster.testing.api import Api
+from muster.testing.process import Process
+from muster.testing.site import Site
 from muster.testing.traced_worker import (
     TRACE_ID,
     TRACEPARENT,

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from muster.testing.site import Site, free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]
 

@@ -18,8 +18,9 @@ import pytest
 
 from muster.errors import CardError
 from muster.model.card import ModelDeploymentCard
-from muster.testing.card_mutation import RICH_CARD, CardMutator
+from muster.testing.card_mutation import CardMutator
 from muster.testing.card_oracle import CardOracle, Verdict
+from muster.testing.rich_card import RICH_CARD
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
 

@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer, processors
 
-from muster.testing.site import Api, Process, Site, wait_until
+from muster.testing.api import Api
+from muster.testing.process import Process
+from muster.testing.site import Site
 from muster.testing.tiny_model import BOS, EOS, token_ids, write_tiny_model
+from muster.testing.waiting import wait_until
 from muster.worker.engines.mock_embedder import mock_vector
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]

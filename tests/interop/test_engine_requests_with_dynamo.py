@@ -17,8 +17,10 @@ from typing import Any
 
 import pytest
 
-from muster.testing.site import Api, Site, wait_until
+from muster.testing.api import Api
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
+from muster.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
 

@@ -15,9 +15,11 @@ from muster import errors
 from muster.config.settings import Settings
 from muster.errors.error_class import ErrorClass
 from muster.runtime import Client, DistributedRuntime
+from muster.testing.api import Api
 from muster.testing.loops import run
-from muster.testing.site import Api, Site, wait_until
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
+from muster.testing.waiting import wait_until
 from muster.wire.error_table import KINDS
 from muster.wire.errors import WireError
 

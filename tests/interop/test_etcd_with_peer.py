@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from muster.testing.api import Api
 from muster.testing.etcd_server import EtcdServer
-from muster.testing.site import Api, Site, wait_until
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
+from muster.testing.waiting import wait_until
 
 pytestmark = [
     pytest.mark.peer,

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from muster.testing.site import Process, Site, wait_until
+from muster.testing.process import Process
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "from-dynamo.md"
 GREETINGS = ["Hello, earth!", "Hello, moon!", "Hello, sun!"]

@@ -12,7 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from muster.config.settings import Settings
 from muster.runtime import DistributedRuntime
 from muster.testing.loops import run
-from muster.testing.site import Site, free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from muster.testing.nats_server import NatsServer
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
+from muster.testing.waiting import wait_until
 
 pytestmark = [
     pytest.mark.peer,

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from muster.testing.site import Api, Site
+from muster.testing.api import Api
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]

@@ -13,7 +13,8 @@ from muster.config.settings import Settings
 from muster.errors import InvalidArgument, Unknown, WorkerUnavailable
 from muster.runtime import Client, Context, DistributedRuntime
 from muster.testing.loops import run
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]
 

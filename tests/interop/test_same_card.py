@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from muster.model.card import ModelDeploymentCard
-from muster.testing.site import Api, Process, Site, wait_until
+from muster.testing.api import Api
+from muster.testing.process import Process
+from muster.testing.site import Site
 from muster.testing.tiny_model import write_tiny_model
+from muster.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
 

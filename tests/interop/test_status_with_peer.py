@@ -23,7 +23,9 @@ from muster.runtime.serving.health import HealthBoard
 from muster.runtime.status.engine_routes import EngineRoutes
 from muster.runtime.status.lora_routes import EndpointLoras, LoraRoutes
 from muster.runtime.status.server import StatusServer
-from muster.testing.site import Site, free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]
 

@@ -15,7 +15,8 @@ from muster.errors import CannotConnect, ConnectionTimeout, MusterError
 from muster.runtime import Client, DistributedRuntime
 from muster.testing.certificates import CertificateAuthority
 from muster.testing.loops import run
-from muster.testing.site import Site, wait_until
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]
 

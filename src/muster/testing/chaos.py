@@ -13,8 +13,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from muster.testing.api import Api
 from muster.testing.etcd_server import EtcdServer
-from muster.testing.site import Api, Process, Site, free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.process import Process
+from muster.testing.site import Site
+from muster.testing.waiting import wait_until
 
 __all__ = ["Backend", "SmallFleet", "instance_of", "open_files", "resident_bytes", "view_of"]
 

@@ -16,7 +16,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from muster.testing.site import free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.waiting import wait_until
 
 __all__ = ["EtcdServer", "shared_etcd"]
 

@@ -3,194 +3,27 @@
 Clients run on a thread of their own, so that a test can meanwhile do things to processes. Each
 sends one chat after another, half of them streamed. A connection that is refused or breaks is tried
 again on the next frontend, within the deadline of the request, and remembered.
-
-What a reply is worth is decided by pure functions: see ``read_reply`` and ``read_stream``.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import enum
-import json
 import random
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import aiohttp
-import msgspec
 
-__all__ = ["Ending", "Load", "Lost", "Outcome", "Summary", "Verdict", "read_reply", "read_stream"]
+from muster.testing.outcomes import Lost, Outcome, Summary
+from muster.testing.replies import Ending, Verdict, read_reply, read_stream
+
+__all__ = ["Load"]
 
 _DATA = b"data: "
 _RETRY_S = 0.1
-
-
-class Ending(enum.StrEnum):
-    """How a request ended."""
-
-    ANSWER = "answer"
-    ERROR = "error"
-    """A clear one: a status or an event of its own, with a message."""
-    BROKEN = "broken"
-    """Anything else a reply can be: cut off, incomplete, or an error without a message."""
-    LATE = "late"
-    """No end within the deadline."""
-
-
-class Verdict(NamedTuple):
-    """What a reply is worth, and for an error its code and message."""
-
-    ending: Ending
-    code: str = ""
-    message: str = ""
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of a request.
-
-    Attributes:
-        ending: How it ended.
-        streamed: Whether it was to be streamed.
-        status: HTTP's; 0 if there was none.
-        code: The error's, if it is one.
-        message: The error's, or what is wrong with the reply.
-        began: By the monotonic clock.
-        seconds: How long it took, attempts on other frontends included.
-    """
-
-    ending: Ending
-    streamed: bool
-    status: int = 0
-    code: str = ""
-    message: str = ""
-    began: float
-    seconds: float
-
-
-class Lost(msgspec.Struct, frozen=True, kw_only=True):
-    """A connection that was refused or broke; its request was sent to the next frontend.
-
-    Attributes:
-        url: The frontend.
-        began: When the attempt began, by the monotonic clock.
-        at: When it failed.
-        reason: What the client saw.
-    """
-
-    url: str
-    began: float
-    at: float
-    reason: str
-
-
-class Summary(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcomes in numbers; as text, one line.
-
-    Attributes:
-        requests: All of them.
-        answers: Those that were answered in full.
-        streams: How many answers were streams.
-        errors: Clear errors by status and code.
-        broken: Replies that were neither.
-        late: Requests that did not end within their deadline.
-        retries: Connections lost; each was tried again elsewhere.
-        slowest_s: The longest a request took.
-    """
-
-    requests: int
-    answers: int
-    streams: int
-    errors: dict[str, int]
-    broken: int
-    late: int
-    retries: int
-    slowest_s: float
-
-    @classmethod
-    def of(cls, outcomes: Sequence[Outcome], lost: Sequence[Lost] = ()) -> Self:
-        """Count them."""
-        endings = Counter(outcome.ending for outcome in outcomes)
-        errors = Counter(
-            f"{outcome.status} {outcome.code}".rstrip()
-            for outcome in outcomes
-            if outcome.ending is Ending.ERROR
-        )
-        answers = [outcome for outcome in outcomes if outcome.ending is Ending.ANSWER]
-        return cls(
-            requests=len(outcomes),
-            answers=len(answers),
-            streams=sum(outcome.streamed for outcome in answers),
-            errors=dict(sorted(errors.items())),
-            broken=endings[Ending.BROKEN],
-            late=endings[Ending.LATE],
-            retries=len(lost),
-            slowest_s=max((outcome.seconds for outcome in outcomes), default=0.0),
-        )
-
-    def __str__(self) -> str:
-        errors = ", ".join(f"{count} x {code}" for code, count in self.errors.items()) or "none"
-        return (
-            f"{self.requests} requests: {self.answers} answers ({self.streams} streamed), "
-            f"errors: {errors}, broken: {self.broken}, late: {self.late}, "
-            f"connections lost and retried: {self.retries}, slowest {self.slowest_s:.1f} s"
-        )
-
-
-def read_reply(status: int, body: bytes, tokens: int) -> Verdict:
-    """What a reply to a chat that was to have ``tokens`` tokens is worth."""
-    try:
-        reply = json.loads(body)
-    except ValueError:
-        return Verdict(Ending.BROKEN, message=f"no JSON: {body[:200]!r}")
-    if status != 200:
-        return _error(reply)
-    return _complete(reply, tokens)
-
-
-def read_stream(events: Sequence[bytes], tokens: int) -> Verdict:
-    """What a streamed reply with status 200 is worth: the texts after ``data: ``, in order.
-
-    An answer names a reason for its end and has all its tokens; an error is an event of its own.
-    Both end with ``[DONE]``.
-    """
-    if not events or events[-1] != b"[DONE]":
-        return Verdict(Ending.BROKEN, message=f"ends with {events[-1:]!r} and no [DONE]")
-    try:
-        chunks = [json.loads(event) for event in events[:-1]]
-    except ValueError:
-        return Verdict(Ending.BROKEN, message="an event is no JSON")
-    for chunk in chunks:
-        if "error" in chunk:
-            return _error(chunk)
-    finished = any(
-        choice.get("finish_reason") for chunk in chunks for choice in chunk.get("choices", ())
-    )
-    if not finished:
-        return Verdict(Ending.BROKEN, message="no finish_reason")
-    return _complete(chunks[-1], tokens)
-
-
-def _error(reply: Any) -> Verdict:
-    error = _part(reply, "error")
-    message = _part(error, "message")
-    if not isinstance(message, str) or not message:
-        return Verdict(Ending.BROKEN, message=f"an error without a message: {str(reply)[:200]}")
-    return Verdict(Ending.ERROR, code=str(_part(error, "code") or ""), message=message)
-
-
-def _complete(reply: Any, tokens: int) -> Verdict:
-    had = _part(_part(reply, "usage"), "completion_tokens")
-    if had != tokens:
-        return Verdict(Ending.BROKEN, message=f"{had} of {tokens} tokens")
-    return Verdict(Ending.ANSWER)
-
-
-def _part(value: Any, name: str) -> Any:
-    return value.get(name) if isinstance(value, dict) else None
 
 
 class Load:

@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Self
 
-from muster.testing.site import free_port, wait_until
+from muster.testing.ports import free_port
+from muster.testing.waiting import wait_until
 
 __all__ = ["NatsServer"]
 

@@ -1,172 +1,25 @@
 """A small site on loopback for tests: real processes of Muster, and of a real Dynamo, on one registry.
 
-Every process has a home of its own and a log whose end is part of what goes wrong. They are stopped
-by process id when the site is closed.
+Every process has a home of its own. They are stopped by process id when the site is closed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["Api", "Process", "Site", "free_port", "wait_until"]
+from muster.testing.api import Api
+from muster.testing.ports import free_port
+from muster.testing.process import Process
+from muster.testing.waiting import wait_until
 
-START_S = 60.0
-STOP_S = 15.0
-
-
-_PORTS = itertools.cycle(range(20000, 32000))
-"""Below 32768: Dynamo reads some as signed 16-bit numbers."""
-_OWN_PORTS = itertools.islice(_PORTS, os.getpid() * 97 % 12000, None)
-
-
-def free_port() -> int:
-    """A port nobody listens on just now, and that this process has not given out lately."""
-    for port in itertools.islice(_OWN_PORTS, 12000):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise RuntimeError("no free port from 20000 to 31999")
-
-
-def wait_until(check: Callable[[], Any], what: str, *, timeout_s: float = START_S) -> Any:
-    """The first true thing ``check`` gives; ``TimeoutError`` naming ``what`` if that takes too long.
-
-    ``check`` may raise ``OSError`` while what it asks is not there yet.
-    """
-    deadline = time.monotonic() + timeout_s
-    while time.monotonic() < deadline:
-        with contextlib.suppress(OSError):
-            found = check()
-            if found:
-                return found
-        time.sleep(0.05)
-    raise TimeoutError(f"{what}: not within {timeout_s:g} s")
-
-
-class Process:
-    """A child process with a log."""
-
-    def __init__(
-        self, name: str, command: list[str], environment: dict[str, str], log: Path
-    ) -> None:
-        self.name = name
-        self.log = log
-        with log.open("wb") as output:
-            self._popen = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=output, stdin=subprocess.DEVNULL
-            )
-
-    @property
-    def pid(self) -> int:
-        """Its process id."""
-        return self._popen.pid
-
-    def is_running(self) -> bool:
-        """Whether it has not ended."""
-        return self._popen.poll() is None
-
-    def text(self) -> str:
-        """All it has written."""
-        return self.log.read_text("utf-8", "replace")
-
-    def signal(self, number: signal.Signals) -> None:
-        """Send a signal."""
-        self._popen.send_signal(number)
-
-    def wait(self, timeout_s: float = STOP_S) -> int:
-        """Its exit code (negative: the signal that ended it).
-
-        Raises:
-            TimeoutError: It still runs; its log's end is in the message.
-        """
-        try:
-            return self._popen.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            end = self.text()[-2000:]
-            raise TimeoutError(f"{self.name} runs on after {timeout_s:g} s:\n{end}") from None
-
-    def stop(self) -> int:
-        """End it with SIGTERM; its exit code."""
-        if self.is_running():
-            self.signal(signal.SIGTERM)
-        return self.wait()
-
-    def kill(self) -> None:
-        """End it with SIGKILL."""
-        self._popen.kill()
-        self._popen.wait(STOP_S)
-
-
-class Api:
-    """A frontend's HTTP API."""
-
-    def __init__(self, process: Process, port: int) -> None:
-        self.process = process
-        self.url = f"http://127.0.0.1:{port}"
-
-    def get(self, path: str) -> Any:
-        """The JSON of a page, whatever its status."""
-        try:
-            with urllib.request.urlopen(self.url + path, timeout=10) as reply:
-                return json.load(reply)
-        except urllib.error.HTTPError as error:
-            return json.load(error)
-
-    def models(self) -> list[str]:
-        """Ids of the models listed."""
-        return [model["id"] for model in self.get("/v1/models")["data"]]
-
-    def wait_for_model(self, name: str) -> None:
-        """Wait until ``name`` is listed."""
-        self._wait(lambda: name in self.models(), f"model {name!r} listed")
-
-    def wait_for_no_model(self, name: str, *, timeout_s: float = START_S) -> None:
-        """Wait until ``name`` is not listed any more."""
-        self._wait(lambda: name not in self.models(), f"model {name!r} gone", timeout_s)
-
-    def _wait(self, check: Callable[[], bool], what: str, timeout_s: float = START_S) -> None:
-        try:
-            wait_until(check, what, timeout_s=timeout_s)
-        except TimeoutError as error:
-            raise TimeoutError(f"{error}\n{self.process.text()[-3000:]}") from None
-
-    def chat(self, model: str, **more: Any) -> Any:
-        """The reply to a short chat."""
-        with self._post("/v1/chat/completions", _chat(model, more)) as reply:
-            return json.load(reply)
-
-    def stream(self, model: str, **more: Any) -> Iterator[str]:
-        """What follows ``data: `` in each event of a streamed chat, as it comes."""
-        with self._post("/v1/chat/completions", _chat(model, more | {"stream": True})) as reply:
-            for line in reply:
-                if line.startswith(b"data: "):
-                    yield line[6:].decode().rstrip("\r\n")
-
-    def _post(self, path: str, body: Any) -> Any:
-        request = urllib.request.Request(  # the address is ours
-            self.url + path,
-            data=json.dumps(body).encode(),
-            headers={"content-type": "application/json"},
-        )
-        return urllib.request.urlopen(request, timeout=30)
-
-
-def _chat(model: str, more: dict[str, Any]) -> dict[str, Any]:
-    messages = [{"role": "user", "content": "Say something about the sea."}]
-    return {"model": model, "messages": messages, "max_tokens": 16} | more
+__all__ = ["Site"]
 
 
 class Site:

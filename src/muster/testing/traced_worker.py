@@ -7,7 +7,9 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from muster.testing.site import Api, Process, wait_until
+from muster.testing.api import Api
+from muster.testing.process import Process
+from muster.testing.waiting import wait_until
 
 __all__ = ["TRACEPARENT", "TRACE_ID", "ask", "events", "seen", "wait_for_lines", "worker_script"]
 

@@ -14,7 +14,8 @@ from muster.model.model_type import ModelInput, ModelType, WorkerType
 from muster.model.prompt_context import PromptContext
 from muster.model.runtime_config import ModelRuntimeConfig
 from muster.model.slot import Slot, SlotKind
-from muster.testing.card_mutation import RICH_CARD, CardMutator
+from muster.testing.card_mutation import CardMutator
+from muster.testing.rich_card import RICH_CARD
 
 SUM = Digest("0123456789abcdef" * 4)
 FILE = {"path": "/a", "checksum": str(SUM), "size": 7}

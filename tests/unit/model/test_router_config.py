@@ -8,7 +8,7 @@ from muster.model.kv_router_config import KV_ROUTER_CONFIG, KvRouterConfig
 from muster.model.router_config import ROUTER_CONFIG, RouterConfig, RouterMode
 from muster.model.strictjson.reader import read
 from muster.model.strictjson.writer import dump
-from muster.testing.card_mutation import RICH_CARD
+from muster.testing.rich_card import RICH_CARD
 
 KV_DEFAULTS = (
     '{"overlap_score_credit":1.0,"overlap_score_credit_decay":0.0,"prefill_load_scale":1.0,'

@@ -9,7 +9,7 @@ from muster.model.strictjson.reader import read
 from muster.model.strictjson.writer import dump
 from muster.model.structural_tag import StructuralTag, StructuralTagSchema, StructuralTagScope
 from muster.names import EndpointId
-from muster.testing.card_mutation import RICH_CARD
+from muster.testing.rich_card import RICH_CARD
 
 DEFAULTS = (
     '{"total_kv_blocks":null,"max_num_seqs":null,"max_num_batched_tokens":null,'
