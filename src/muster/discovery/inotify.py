@@ -62,7 +62,8 @@ class InotifyNotifier:
     def wait(self, timeout_s: float, wake: Wake) -> set[str] | None:
         """Wait for changes: paths of files, or of a directory, that may have changed.
 
-        ``None``: the time is over, ``wake`` is set, or there was more than the kernel could note.
+        None of them: the time is over or ``wake`` is set. ``None``: there was more than the kernel
+        could note.
 
         Raises:
             DiscoveryError: If the watcher is broken; make a new one.
@@ -72,7 +73,7 @@ class InotifyNotifier:
         poll.register(wake.fileno(), select.POLLIN)
         ready = poll.poll(max(1, int(timeout_s * 1000)))
         if [descriptor for descriptor, _ in ready] != [self._descriptor]:
-            return None
+            return set()
         try:
             data = os.read(self._descriptor, _BUFFER_BYTES)
         except BlockingIOError:

@@ -1,7 +1,7 @@
 """The operating system's word on which files of some directories changed.
 
 On Linux that is ``InotifyNotifier``, elsewhere ``WatchfilesNotifier``. ``None`` from ``wait`` and
-``intact`` are how the caller learns that it has to look for itself.
+``intact`` are how the caller learns that it has to look, and read, for itself.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Notifier(Protocol):
     def wait(self, timeout_s: float, wake: Wake) -> set[str] | None:
         """Wait for changes: paths of files, or of a directory, that may have changed.
 
-        ``None``: look at everything. The time is over, ``wake`` is set, or changes were dropped.
+        None of them: the time is over or ``wake`` is set. ``None``: changes may have been dropped.
 
         Raises:
             DiscoveryError: If the watcher is broken; make a new one.

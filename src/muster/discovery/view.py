@@ -9,6 +9,7 @@ is the caller's business.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable
 
@@ -25,15 +26,22 @@ __all__ = ["BucketView"]
 
 logger = logging.getLogger(__name__)
 
+_REREAD_S = 60.0
+"""How long bytes are believed that only notifications could have said to be others."""
+
 
 class _Entry:
-    """One file: ``visible`` is whether the outside knows it, with this value."""
+    """One file: ``visible`` is whether the outside knows it, with this value.
 
-    __slots__ = ("key", "liveness", "stamp", "value", "visible")
+    ``stamp`` is the latest that was seen, ``read`` that of the bytes.
+    """
+
+    __slots__ = ("key", "liveness", "read", "stamp", "value", "visible")
 
     def __init__(self, key: str, stamp: Stamp, value: bytes, liveness: Liveness) -> None:
         self.key = key
         self.stamp = stamp
+        self.read = stamp
         self.value = value
         self.liveness = liveness
         self.visible = False
@@ -48,6 +56,10 @@ class BucketView:
         clock: The times.
         is_own: Whether the record at a path is ours: ours lives as long as we do, so a viewer that
             wakes before its own lease keeper does not remove it.
+
+    Attributes:
+        notified: Whether ``look`` is called for each file that is written or replaced. A file that
+            looks as it did but for its time was refreshed then, and is not read for that.
     """
 
     def __init__(
@@ -59,6 +71,7 @@ class BucketView:
         is_own: Callable[[str], bool],
     ) -> None:
         self.directory = directory
+        self.notified = False
         self._ttl_s = ttl_s
         self._clock = clock
         self._is_own = is_own
@@ -68,6 +81,8 @@ class BucketView:
         self._changes: list[Change] = []
         self._complained: set[str] = set()
         self._looked_at = clock.monotonic()
+        self._reread_at = self._looked_at + _REREAD_S
+        self._next_expiry = math.inf
         self._ended = False
 
     @property
@@ -75,14 +90,17 @@ class BucketView:
         """Whether a watch is open on it."""
         return any(not feed.ended for feed in self._feeds)
 
-    def rescan(self) -> None:
-        """Look at every file.
+    def rescan(self, *, missed: bool = False) -> None:
+        """Look at every file; reads those that may have other bytes, if anybody watches.
+
+        Args:
+            missed: Notifications may have been dropped.
 
         Raises:
             DiscoveryError: If the directory exists and cannot be read.
         """
         with self._lock:
-            self._rescan()
+            self._rescan(reread=self.watched and (missed or not self.notified))
 
     def look(self, names: Iterable[str]) -> None:
         """Look at these files; names that are no records are passed over."""
@@ -100,7 +118,7 @@ class BucketView:
             DiscoveryError: If the directory exists and cannot be read.
         """
         with self._lock:
-            self._rescan()
+            self._rescan(reread=True)
             return {k: v for k, v in self._visible().items() if prefix_matches(prefix, k)}
 
     def subscribe(self, feed: Feed) -> None:
@@ -112,22 +130,17 @@ class BucketView:
         with self._lock:
             if self._ended:
                 raise DiscoveryError("the registry is closed")
-            self._rescan()
+            self._rescan(reread=not self.notified)
             feed.begin(self._visible())
             self._feeds.append(feed)
 
     def next_expiry(self) -> float | None:
-        """Monotonic time at which the next lease runs out if nobody refreshes it."""
+        """Monotonic time at which the next lease runs out if nobody refreshes it.
+
+        It may be too early by what was refreshed since ``rescan``.
+        """
         with self._lock:
-            # Those overdue at the last look and still shown are our own; no look changes that.
-            return min(
-                (
-                    entry.liveness.expires_at
-                    for entry in self._entries.values()
-                    if entry.visible and entry.liveness.expires_at >= self._looked_at
-                ),
-                default=None,
-            )
+            return self._next_expiry if self._next_expiry < math.inf else None
 
     def end(self) -> None:
         """End every watch, and let no more begin."""
@@ -140,18 +153,41 @@ class BucketView:
     def _visible(self) -> dict[str, bytes]:
         return {entry.key: entry.value for entry in self._entries.values() if entry.visible}
 
-    def _rescan(self) -> None:
+    def _rescan(self, *, reread: bool) -> None:
+        """Look at every file.
+
+        ``reread``: read each whose time is not that of the bytes. Others are read if they are new,
+        of another length or replaced by another file.
+        """
         now = self._clock.monotonic()
+        if reread or (self.watched and now >= self._reread_at):
+            # The net under notifications that a file system does not give.
+            reread, self._reread_at = True, now + _REREAD_S
         present = self.directory.scan(self._clock.wall())
         self._complained &= present.keys()
         for name in [name for name in self._entries if name not in present]:
             self._forget(name)
         for name, stamp in present.items():
             entry = self._entries.get(name)
-            if entry is None or entry.stamp != stamp or entry.liveness.expired(now):
-                self._look(name, now)
+            if entry is not None and (
+                entry.read == stamp or (not reread and entry.read.like(stamp))
+            ):
+                if entry.stamp != stamp:
+                    self._meet_again(entry, stamp, now)
+                if entry.visible and not entry.liveness.expired(now):
+                    continue
+            self._look(name, now)
         self._looked_at = now
+        self._next_expiry = min(map(self._expiry, self._entries.values()), default=math.inf)
         self._publish()
+
+    def _expiry(self, entry: _Entry) -> float:
+        """When the entry's lease runs out; never, if another look cannot make a difference.
+
+        Those overdue at the last look and still shown are our own.
+        """
+        at = entry.liveness.expires_at
+        return at if entry.visible and at >= self._looked_at else math.inf
 
     def _look(self, name: str, now: float) -> None:
         """Bring one entry up to date with its file."""
@@ -171,12 +207,14 @@ class BucketView:
         stamp, value = found
         if entry is not None:
             self._meet_again(entry, stamp, now)
+            entry.read = stamp
         elif value:
             entry = self._meet(name, key, found, now)
         else:
             # Someone is writing it in place and has not got far; another look will follow.
             return
         self._settle(name, entry, value, now)
+        self._next_expiry = min(self._next_expiry, self._expiry(entry))
 
     def _meet(self, name: str, key: str, found: tuple[Stamp, bytes], now: float) -> _Entry:
         stamp, value = found

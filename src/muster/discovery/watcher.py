@@ -99,7 +99,7 @@ class ViewWatcher:
         if paths is not None:
             self._look(paths)
         if paths is None or now >= due:
-            self._rescan(self._views)
+            self._rescan(self._views, missed=paths is None)
 
     def _cover(self) -> None:
         """Make the notifier watch what the open watches need, and nothing else."""
@@ -123,9 +123,13 @@ class ViewWatcher:
         self._misses = 0
         # What changed before the notifier was up has to be looked for.
         self._rescan(watched)
+        for view in watched:
+            view.notified = True
 
     def _drop_notifier(self, pause_s: float) -> None:
         self._retry_at = self._clock.monotonic() + pause_s
+        for view in self._views:
+            view.notified = False
         if self._notifier:
             self._notifier.close()
             self._notifier = None
@@ -169,11 +173,11 @@ class ViewWatcher:
                 self._check_notifier()
             view.look(names.get(view.directory.path, ()))
 
-    def _rescan(self, views: Iterable[BucketView]) -> None:
+    def _rescan(self, views: Iterable[BucketView], *, missed: bool = False) -> None:
         failure: DiscoveryError | None = None
         for view in views:
             try:
-                view.rescan()
+                view.rescan(missed=missed)
             except DiscoveryError as error:
                 failure = error
         if failure is None:

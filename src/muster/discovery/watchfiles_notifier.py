@@ -50,7 +50,7 @@ class WatchfilesNotifier:
     def wait(self, timeout_s: float, wake: Wake) -> set[str] | None:
         """Wait for changes: paths of files that may have changed.
 
-        ``None``: the time is over or ``wake`` is set. Changes at that moment may have been dropped.
+        ``None``: the time is over or ``wake`` is set; changes at that moment may have been dropped.
 
         Raises:
             DiscoveryError: If the watcher is broken; make a new one.

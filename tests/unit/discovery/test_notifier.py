@@ -91,24 +91,41 @@ def test_a_wake_from_another_thread_ends_the_wait(
     opener: Opener, wake: Wake, directory: Path
 ) -> None:
     notifier = opener([RecordDirectory(str(directory))])
-    found: list[set[str] | None] = [set()]
+    found: list[set[str] | None] = [{"nothing yet"}]
     waiting = threading.Thread(target=lambda: found.append(notifier.wait(WAIT_S, wake)))
     waiting.start()
     try:
         wake.set()
         waiting.join(WAIT_S)
-        assert found[-1] is None
+        assert not found[-1]
     finally:
         waiting.join(WAIT_S)
         notifier.close()
 
 
-def test_the_time_that_is_over_says_to_look_at_everything(
-    opener: Opener, wake: Wake, directory: Path
-) -> None:
+def test_the_time_that_is_over_names_nothing(opener: Opener, wake: Wake, directory: Path) -> None:
     notifier = opener([RecordDirectory(str(directory))])
     try:
+        assert not notifier.wait(0.01, wake)
+    finally:
+        notifier.close()
+
+
+def test_only_a_notifier_that_may_drop_changes_says_to_look_at_everything_when_time_is_over(
+    wake: Wake, directory: Path
+) -> None:
+    notifier = WatchfilesNotifier([RecordDirectory(str(directory))])
+    try:
         assert notifier.wait(0.01, wake) is None
+    finally:
+        notifier.close()
+
+
+@linux
+def test_the_kernel_drops_nothing_when_time_is_over(wake: Wake, directory: Path) -> None:
+    notifier = InotifyNotifier([RecordDirectory(str(directory))])
+    try:
+        assert notifier.wait(0.01, wake) == set()
     finally:
         notifier.close()
 
