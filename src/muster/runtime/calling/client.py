@@ -49,7 +49,7 @@ class Client:
 
     def instances(self) -> list[Instance]:
         """All discovered instances, sorted by path; also those that get no requests just now."""
-        return sorted(member.instance for member in self._source.set.members.values())
+        return [*self._source.set.instances()]
 
     def instance_ids(self) -> list[int]:
         """Ids of all discovered instances, sorted."""

@@ -81,6 +81,8 @@ class InstanceSet:
         self._orphans: set[int] = set()
         self._routable: tuple[int, ...] = ()
         self._free: tuple[int, ...] = ()
+        self._excluded: tuple[int, ...] = ()
+        self._sorted: tuple[Instance, ...] | None = None
         self._recheck = math.inf
         self.members: dict[int, Member] = {}
         self.loads: dict[int, InFlight] = {}
@@ -94,6 +96,7 @@ class InstanceSet:
         if known is not None and known.instance == instance:
             return
         self.members[instance_id] = Member.of(instance, self._spoken)
+        self._sorted = None
         load = self.loads.get(instance_id)
         if load is None:
             load = self.loads[instance_id] = InFlight(instance_id, self._ended)
@@ -112,6 +115,7 @@ class InstanceSet:
         """
         if self.members.pop(instance_id, None) is None:
             return
+        self._sorted = None
         self._forget(instance_id)
         self._orphans.add(instance_id)
         self.loads[instance_id].left()
@@ -157,6 +161,15 @@ class InstanceSet:
 
     # -- who is left -------------------------------------------------------------------------
 
+    def instances(self) -> tuple[Instance, ...]:
+        """All discovered instances, sorted by path; the same object while they are the same."""
+        if self._sorted is None:
+            # By a key: comparing two instances makes the texts of both.
+            self._sorted = tuple(
+                sorted((member.instance for member in self.members.values()), key=str)
+            )
+        return self._sorted
+
     def free(self) -> tuple[int, ...]:
         """Ids that may get a request now, sorted; the same object while nothing changes."""
         now = self._now()
@@ -191,9 +204,10 @@ class InstanceSet:
 
     def exclusions(self) -> dict[int, str]:
         """Why each discovered instance that is not free is not, by id."""
-        free = set(self.free())
+        self.free()
         now = self._now()
-        return {key: self._reason(key, now) for key in sorted(self.members) if key not in free}
+        # Asked for each group of a fleet every second: it must not cost a look at every instance.
+        return {key: self._reason(key, now) for key in self._excluded}
 
     def _reason(self, instance_id: int, now: float) -> str:
         member = self.members[instance_id]
@@ -217,5 +231,7 @@ class InstanceSet:
             )
         )
         self._free = tuple(key for key in self._routable if key not in self._full)
+        free = set(self._free)
+        self._excluded = tuple(sorted(key for key in self.members if key not in free))
         untils = [*self._full.values(), *(each.until for each in self._avoided.values())]
         self._recheck = min(untils, default=math.inf)

@@ -76,6 +76,16 @@ def test_what_is_free_is_the_same_object_while_nothing_changes() -> None:
     assert fleet.free() is before
 
 
+def test_instances_are_in_order_of_their_paths_whoever_comes_or_goes_or_changes() -> None:
+    fleet = Fleet(instance(3), instance(20))
+    assert fleet.instances() == (instance(20), instance(3))  # paths are texts
+    fleet.put(instance(1))
+    assert fleet.instances() == (instance(1), instance(20), instance(3))
+    fleet.remove(20)
+    fleet.put(instance(3, "127.0.0.2:80/1/n/c/e"))
+    assert fleet.instances() == (instance(1), instance(3, "127.0.0.2:80/1/n/c/e"))
+
+
 def test_one_that_left_is_gone_and_leaving_twice_is_fine() -> None:
     fleet = Fleet(instance(1), instance(2))
     fleet.remove(1)
