@@ -72,8 +72,18 @@ def _overlap(one: str, other: str) -> bool:
     """Whether there is a text in which both are found and share characters."""
     if one in other or other in one:
         return True
-    lengths = range(1, min(len(one), len(other)))
-    return any(one[-n:] == other[:n] or other[-n:] == one[:n] for n in lengths)
+    return _runs_into(one, other) or _runs_into(other, one)
+
+
+def _runs_into(one: str, other: str) -> bool:
+    """Whether an end of ``one``, shorter than both, is a beginning of ``other``."""
+    # A vocabulary has hundreds of added tokens: only where the first character is found is compared.
+    at = one.find(other[0], 1)
+    while at > 0:
+        if other.startswith(one[at:]):
+            return True
+        at = one.find(other[0], at + 1)
+    return False
 
 
 class PromptEncoder:
