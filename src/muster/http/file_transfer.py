@@ -3,13 +3,17 @@
 The system moves them itself (``sendfile``), on a second descriptor of the socket: uvloop has no
 ``sendfile`` of its own, and does not let others wait for a socket that is its transport's. What is
 not in the page cache is read in a thread first: ``sendfile`` would make the loop wait for the disk.
+Files of a few megabytes are mapped and written from there, which a single client gets nearly twice as
+fast as what ``sendfile`` hands over page by page; transfers of one file share its mapping.
 """
 
 from __future__ import annotations
 
 import asyncio
 import errno
+import mmap
 import os
+import weakref
 from collections.abc import Awaitable, Callable
 
 from muster.errors import SourceError
@@ -19,9 +23,17 @@ __all__ = ["PIECE_BYTES", "FileTransfer", "can_send_files", "read_piece"]
 PIECE_BYTES = 512 * 1024
 """Bytes sent at a time, hence the memory a transfer takes where the system cannot send by itself."""
 
+_MAPPED_BYTES = 8 * 1024 * 1024
+"""Up to here a file is mapped: ``sendfile`` takes less of our time, which counts for large ones."""
+_REACH_BYTES = 2 * 1024 * 1024
+"""Written at a time of what is mapped."""
+
 _NOWAIT: int | None = getattr(os, "RWF_NOWAIT", None)
 _CANNOT = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOTSOCK})
 """What ``sendfile`` says of files and sockets it is not made for."""
+
+_maps: weakref.WeakValueDictionary[tuple[int, ...], mmap.mmap] = weakref.WeakValueDictionary()
+"""Files being sent, by device, inode, size, time of change and how much is mapped."""
 
 
 class FileTransfer:
@@ -34,7 +46,7 @@ class FileTransfer:
         on_sent: Told how many bytes each piece had.
     """
 
-    __slots__ = ("_descriptor", "_offset", "_on_sent", "_stop")
+    __slots__ = ("_descriptor", "_map", "_offset", "_on_sent", "_stop")
 
     def __init__(
         self, descriptor: int, start: int, stop: int, on_sent: Callable[[int], None]
@@ -43,6 +55,7 @@ class FileTransfer:
         self._offset = start
         self._stop = stop
         self._on_sent = on_sent
+        self._map: mmap.mmap | None = None
 
     async def by_system(self, transport: asyncio.Transport, stall_s: float) -> bool:
         """Let the system send; ``False``, with the rest left to send, if it cannot send this file.
@@ -60,11 +73,13 @@ class FileTransfer:
         except OSError as error:  # closed by now, or no descriptor to be had
             raise ConnectionResetError("the client has gone") from error
         try:
+            self._map = _mapped(self._descriptor, self._stop)
             while self._offset < self._stop:
                 async with asyncio.timeout(stall_s):
                     if not await self._send_piece(out):
                         return False
         finally:
+            self._map = None
             os.close(out)
         return True
 
@@ -85,11 +100,13 @@ class FileTransfer:
     async def _send_piece(self, out: int) -> bool:
         """Send a piece; ``False`` if the system cannot send this file to this socket."""
         end = self._end_of_piece()
-        if not _is_cached(self._descriptor, self._offset, end):
-            await asyncio.to_thread(_read_blocking, self._descriptor, self._offset, end)
+        # The socket may take more at once; within the limit of time it has to take a piece.
+        reach = end if self._map is None else min(self._offset + _REACH_BYTES, self._stop)
+        if not _is_cached(self._descriptor, self._offset, reach):
+            await asyncio.to_thread(_read_blocking, self._descriptor, self._offset, reach)
         while self._offset < end:
             try:
-                sent = os.sendfile(out, self._descriptor, self._offset, end - self._offset)
+                sent = self._send_some(out, reach)
             except (BlockingIOError, InterruptedError):
                 await _writable(out)
                 continue
@@ -104,6 +121,13 @@ class FileTransfer:
             self._advance(sent)
         await asyncio.sleep(0)  # a client that never makes us wait must not keep the others waiting
         return True
+
+    def _send_some(self, out: int, reach: int) -> int:
+        if self._map is None:
+            return os.sendfile(out, self._descriptor, self._offset, reach - self._offset)
+        # Only the system touches the view: of a file that was cut it says so, and does not kill us.
+        with memoryview(self._map) as view:
+            return os.write(out, view[self._offset : reach])
 
     def _end_of_piece(self) -> int:
         return min(self._offset + PIECE_BYTES, self._stop)
@@ -137,6 +161,21 @@ async def read_piece(descriptor: int, start: int, stop: int) -> bytes:
         if count == len(data):
             return bytes(data)
     return await asyncio.to_thread(_read_blocking, descriptor, start, stop)
+
+
+def _mapped(descriptor: int, size: int) -> mmap.mmap | None:
+    """The first ``size`` bytes of a file that is not large, if it has them and can be mapped."""
+    if not 0 < size <= _MAPPED_BYTES:
+        return None
+    try:
+        status = os.fstat(descriptor)
+        key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, size)
+        found = _maps.get(key)
+        if found is None:
+            found = _maps[key] = mmap.mmap(descriptor, size, access=mmap.ACCESS_READ)
+    except (OSError, ValueError):
+        return None
+    return found
 
 
 async def _writable(descriptor: int) -> None:

@@ -30,6 +30,8 @@ both_loops = pytest.mark.parametrize(
 )
 ASK = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 LARGE = 24 * PIECE_BYTES
+MAPPED = 10 * PIECE_BYTES + 1
+"""Few enough bytes for a file to be mapped."""
 """More than the buffers between two sockets of this machine hold."""
 
 
@@ -122,22 +124,23 @@ def _forget(path: Path) -> None:
 
 @both_loops
 @pytest.mark.parametrize("cached", [True, False])
+@pytest.mark.parametrize("stop", [MAPPED, LARGE - 5])
 def test_a_part_of_a_file_arrives_and_the_connection_goes_on(
-    file: Path, loop: LoopFactory, cached: bool
+    file: Path, loop: LoopFactory, stop: int, cached: bool
 ) -> None:
     async def test() -> None:
-        sender = Sender(file, 3, LARGE - 5)
+        sender = Sender(file, 3, stop)
         async with serving(sender) as server, asking(server, ASK * 2) as (reader, head):
             for left in (1, 0):
                 assert head.startswith(b"HTTP/1.1 200 OK\r\n")
-                assert b"content-length: %d\r\n" % (LARGE - 8) in head
+                assert b"content-length: %d\r\n" % (stop - 3) in head
                 assert b"content-type: application/octet-stream\r\n" in head
                 assert b"x-more: 1\r\n" in head
-                assert await reader.readexactly(LARGE - 8) == content[3:-5]
+                assert await reader.readexactly(stop - 3) == content[3:stop]
                 if left:
                     head = await reader.readuntil(b"\r\n\r\n")
             await sender.ended.wait()
-        assert sum(sender.sent) == 2 * (LARGE - 8)
+        assert sum(sender.sent) == 2 * (stop - 3)
         assert sender.error is None
 
     content = file.read_bytes()
@@ -199,6 +202,35 @@ def test_a_file_that_is_too_short_cuts_the_connection(file: Path, loop: LoopFact
             await sender.ended.wait()
         assert isinstance(sender.error, SourceError)
         assert f"ended at byte {LARGE} of {LARGE + 1}" in sender.error.message
+
+    run(test, loop)
+
+
+@both_loops
+def test_a_mapped_file_that_is_cut_while_it_is_sent_cuts_the_connection(
+    file: Path, loop: LoopFactory
+) -> None:
+    async def test() -> None:
+        sender = Sender(file, 0, MAPPED)
+        async with serving(sender) as server, asking(server) as (reader, _):
+            os.truncate(file, 0)
+            with contextlib.suppress(ConnectionError):
+                assert len(await reader.read()) < MAPPED
+            await sender.ended.wait()
+        assert isinstance(sender.error, SourceError)
+
+    run(test, loop)
+
+
+@both_loops
+def test_clients_of_one_file_get_it_at_once(file: Path, loop: LoopFactory) -> None:
+    async def test() -> None:
+        content = file.read_bytes()[:MAPPED]
+        async with contextlib.AsyncExitStack() as stack:
+            server = await stack.enter_async_context(serving(Sender(file, 0, MAPPED)))
+            readers = [await stack.enter_async_context(asking(server)) for _ in range(4)]
+            for reader, _ in readers:
+                assert await reader.readexactly(MAPPED) == content
 
     run(test, loop)
 
