@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from typing import Any
 
@@ -12,8 +11,15 @@ from anthropic import AsyncAnthropic
 
 from muster.errors import EngineError, Overloaded
 from muster.frontend.model_table import ModelStatus
-from muster.llm.protocol import CompletionUsage, EngineOutput, PromptTokensDetails
-from muster.testing.clients import Tiny, failing, prompt_of, saying, serving_anthropic
+from muster.testing.clients import (
+    Tiny,
+    counting,
+    failing,
+    leave_once_seen,
+    prompt_of,
+    saying,
+    serving_anthropic,
+)
 from muster.testing.frontends import running_frontend
 from muster.testing.loops import run
 from muster.testing.scripted import Script, ScriptedStream, outputs
@@ -217,15 +223,8 @@ def test_a_reply_without_text_has_no_blocks(tiny: Tiny, stream: bool) -> None:
 
 
 def test_cached_tokens_are_not_counted_twice(tiny: Tiny) -> None:
-    def script(_: object) -> ScriptedStream:
-        usage = CompletionUsage(
-            prompt_tokens=9, prompt_tokens_details=PromptTokensDetails(cached_tokens=4)
-        )
-        output = EngineOutput(token_ids=[65], finish_reason="stop", completion_usage=usage)
-        return ScriptedStream().push(output).end()
-
     async def test() -> None:
-        async with serving_anthropic(tiny(script)) as client:
+        async with serving_anthropic(tiny(counting(9, cached=4))) as client:
             usage = (await client.messages.create(**ASK)).usage
             assert (usage.input_tokens, usage.cache_read_input_tokens) == (5, 4)
 
@@ -349,17 +348,14 @@ def test_a_client_that_leaves_stops_the_engine(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny()
         async with running_frontend(model) as frontend:
-            body = json.dumps({**ASK, "stream": True}).encode()
-            reader, writer = await asyncio.open_connection("127.0.0.1", frontend.port)
-            writer.write(
-                b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-                b"content-length: %d\r\n\r\n%b" % (len(body), body)
+            await leave_once_seen(
+                model,
+                frontend.port,
+                "/v1/messages",
+                {**ASK, "stream": True},
+                said="abc",
+                seen=b'"text":"abc"',
             )
-            engine = await model.next_stream()
-            engine.push(*outputs(token_ids("abc")))
-            await reader.readuntil(b'"text":"abc"')
-            writer.close()
-            await engine.killed.wait()
             assert frontend.in_flight == 0
 
     run(test())

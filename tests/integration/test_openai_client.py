@@ -20,8 +20,8 @@ from muster.errors import (
     WorkerUnavailable,
 )
 from muster.frontend.model_table import ModelStatus
-from muster.llm.protocol import CompletionUsage, EngineOutput, PromptTokensDetails, TopLogprob
-from muster.testing.clients import Tiny, failing, openai_client, saying, serving_openai
+from muster.llm.protocol import EngineOutput, TopLogprob
+from muster.testing.clients import Tiny, counting, failing, openai_client, saying, serving_openai
 from muster.testing.frontends import running_frontend
 from muster.testing.loops import run
 from muster.testing.scripted import Script, ScriptedStream, outputs
@@ -255,15 +255,8 @@ def test_logprobs_have_openais_shape(tiny: Tiny) -> None:
 
 
 def test_the_engines_count_of_cached_tokens_is_passed_on(tiny: Tiny) -> None:
-    def script(_: object) -> ScriptedStream:
-        usage = CompletionUsage(
-            prompt_tokens=9, prompt_tokens_details=PromptTokensDetails(cached_tokens=4)
-        )
-        output = EngineOutput(token_ids=[65], finish_reason="stop", completion_usage=usage)
-        return ScriptedStream().push(output).end()
-
     async def test() -> None:
-        async with serving_openai(tiny(script)) as client:
+        async with serving_openai(tiny(counting(9, cached=4))) as client:
             usage = (await client.chat.completions.create(**CHAT)).usage
             assert usage is not None
             assert usage.prompt_tokens_details is not None

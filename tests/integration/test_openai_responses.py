@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 from typing import Any
 
 import openai
@@ -11,11 +9,10 @@ import pytest
 
 from muster.errors import EngineError
 from muster.llm.protocol import CompletionUsage, EngineOutput, PromptTokensDetails, TopLogprob
-from muster.testing.clients import Tiny, failing, prompt_of, saying, serving_openai
+from muster.testing.clients import Tiny, failing, leave_once_seen, prompt_of, saying, serving_openai
 from muster.testing.frontends import running_frontend
 from muster.testing.loops import run
 from muster.testing.scripted import Script, ScriptedStream, outputs
-from muster.testing.tiny_model import token_ids
 
 
 def test_a_text_is_answered(tiny: Tiny) -> None:
@@ -341,17 +338,14 @@ def test_a_client_that_leaves_stops_the_engine(tiny: Tiny) -> None:
     async def test() -> None:
         model = tiny()
         async with running_frontend(model) as frontend:
-            body = json.dumps({"model": "tiny", "input": "hi", "stream": True}).encode()
-            reader, writer = await asyncio.open_connection("127.0.0.1", frontend.port)
-            writer.write(
-                b"POST /v1/responses HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
-                b"content-length: %d\r\n\r\n%b" % (len(body), body)
+            await leave_once_seen(
+                model,
+                frontend.port,
+                "/v1/responses",
+                {"model": "tiny", "input": "hi", "stream": True},
+                said="abc",
+                seen=b'"delta":"abc"',
             )
-            engine = await model.next_stream()
-            engine.push(*outputs(token_ids("abc")))
-            await reader.readuntil(b'"delta":"abc"')
-            writer.close()
-            await engine.killed.wait()
             assert frontend.in_flight == 0
 
     run(test())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -10,6 +12,7 @@ from anthropic import AsyncAnthropic
 from openai import AsyncOpenAI
 
 from muster.errors import MusterError
+from muster.llm.protocol import CompletionUsage, EngineOutput, PromptTokensDetails
 from muster.testing.frontends import running_frontend
 from muster.testing.scripted import Script, ScriptedModel, ScriptedStream, outputs
 from muster.testing.tiny_model import token_ids
@@ -17,7 +20,9 @@ from muster.testing.tiny_model import token_ids
 __all__ = [
     "Tiny",
     "anthropic_client",
+    "counting",
     "failing",
+    "leave_once_seen",
     "openai_client",
     "prompt_of",
     "saying",
@@ -54,6 +59,46 @@ def failing(error: MusterError, before: str = "") -> Script:
         return stream.fail(error)
 
     return script
+
+
+def counting(prompt_tokens: int, *, cached: int) -> Script:
+    """An engine that says ``A``, and how long the prompt was and how much of it was cached."""
+
+    def script(_: object) -> ScriptedStream:
+        usage = CompletionUsage(
+            prompt_tokens=prompt_tokens,
+            prompt_tokens_details=PromptTokensDetails(cached_tokens=cached),
+        )
+        output = EngineOutput(token_ids=[65], finish_reason="stop", completion_usage=usage)
+        return ScriptedStream().push(output).end()
+
+    return script
+
+
+async def leave_once_seen(
+    model: ScriptedModel, port: int, path: str, body: Any, *, said: str, seen: bytes
+) -> None:
+    """Ask for a stream, and leave when the first of it is there; returns when the engine is stopped.
+
+    Args:
+        model: What the frontend at ``port`` serves.
+        port: The frontend's.
+        path: Where to ask.
+        body: What to ask, as an object.
+        said: What the engine says before it would go on.
+        seen: What then comes.
+    """
+    text = json.dumps(body).encode()
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(
+        b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%b" % (path.encode(), len(text), text)
+    )
+    engine = await model.next_stream()
+    engine.push(*outputs(token_ids(said)))
+    await reader.readuntil(seen)
+    writer.close()
+    await engine.killed.wait()
 
 
 def prompt_of(model: ScriptedModel, number: int = 0) -> str:

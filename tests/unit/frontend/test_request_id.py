@@ -4,28 +4,8 @@ import uuid
 
 import pytest
 
-from muster.frontend.request_id import engine_id, new_id, response_id
-from muster.http.exchange import Exchange
-
-
-class NoSink:
-    congested = False
-
-    def send(self, data: bytes) -> None:
-        raise AssertionError("nothing is sent")
-
-    async def drained(self) -> None:
-        return
-
-    async def send_file(self, *_: object) -> None:
-        raise AssertionError("no file is sent")
-
-
-def exchange(**headers: str) -> Exchange:
-    fields = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-    made = Exchange(NoSink(), method="GET", target=b"/", headers=fields, body=b"")
-    made.request_id = response_id(made)
-    return made
+from muster.frontend.request_id import engine_id, new_id
+from muster.testing.exchanges import unanswered_exchange
 
 
 def test_new_ids_are_random_version_4_uuids() -> None:
@@ -38,22 +18,24 @@ def test_new_ids_are_random_version_4_uuids() -> None:
 
 
 def test_the_clients_id_is_answered() -> None:
-    assert exchange(x_request_id="job 17/b").request_id == "job 17/b"
+    assert unanswered_exchange(x_request_id="job 17/b").request_id == "job 17/b"
 
 
 @pytest.mark.parametrize("given", ["", "x" * 257, "tab\there"])
 def test_an_unusable_id_is_replaced(given: str) -> None:
-    assert exchange(x_request_id=given).request_id != given
+    assert unanswered_exchange(x_request_id=given).request_id != given
 
 
 def test_engines_get_the_same_id_if_it_is_ours_or_a_uuid() -> None:
-    ours = exchange()
+    ours = unanswered_exchange()
     assert engine_id(ours) == ours.request_id
     given = str(uuid.uuid4())
-    assert engine_id(exchange(x_request_id=given)) == given
-    assert engine_id(exchange(x_dynamo_request_id=given.upper(), x_request_id="a")) == given
+    assert engine_id(unanswered_exchange(x_request_id=given)) == given
+    assert (
+        engine_id(unanswered_exchange(x_dynamo_request_id=given.upper(), x_request_id="a")) == given
+    )
 
 
 def test_engines_get_a_uuid_when_the_client_gave_something_else() -> None:
-    given = engine_id(exchange(x_request_id="job 17"))
+    given = engine_id(unanswered_exchange(x_request_id="job 17"))
     assert str(uuid.UUID(given)) == given

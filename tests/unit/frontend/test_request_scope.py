@@ -8,9 +8,8 @@ import pytest
 
 from muster import log
 from muster.errors import InvalidArgument, MusterError, WorkerUnavailable
-from muster.frontend.request_id import response_id
 from muster.frontend.request_scope import RequestScope
-from muster.http.exchange import Exchange
+from muster.testing.exchanges import unanswered_exchange
 from muster.wire.span import SpanProxy, set_sink
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -46,29 +45,9 @@ def spans() -> Iterator[Spans]:
     set_sink(None)
 
 
-class NoSink:
-    congested = False
-
-    def send(self, data: bytes) -> None:
-        raise AssertionError("nothing is sent")
-
-    async def drained(self) -> None:
-        return
-
-    async def send_file(self, *_: object) -> None:
-        raise AssertionError("no file is sent")
-
-
-def exchange(**headers: str) -> Exchange:
-    fields = {name.replace("_", "-").encode(): value.encode() for name, value in headers.items()}
-    made = Exchange(NoSink(), method="POST", target=b"/v1/x", headers=fields, body=b"")
-    made.request_id = response_id(made)
-    return made
-
-
 def test_the_clients_trace_goes_on_in_a_span_of_the_frontend() -> None:
     context = RequestScope(
-        exchange(traceparent=PARENT, tracestate="a=1"), begin_trace=False
+        unanswered_exchange(traceparent=PARENT, tracestate="a=1"), begin_trace=False
     ).context
     assert (context.trace_id, context.parent_span_id) == (TRACE_ID, "00f067aa0ba902b7")
     assert context.span_id not in (None, "00f067aa0ba902b7")
@@ -78,8 +57,8 @@ def test_the_clients_trace_goes_on_in_a_span_of_the_frontend() -> None:
 @pytest.mark.parametrize("given", [None, "", "garbage", PARENT.replace("00-", "ff-", 1)])
 def test_without_a_valid_trace_one_begins_only_if_it_is_wanted(given: str | None) -> None:
     headers = {} if given is None else {"traceparent": given}
-    assert RequestScope(exchange(**headers), begin_trace=False).context.trace is None
-    trace = RequestScope(exchange(**headers), begin_trace=True).context.trace
+    assert RequestScope(unanswered_exchange(**headers), begin_trace=False).context.trace is None
+    trace = RequestScope(unanswered_exchange(**headers), begin_trace=True).context.trace
     assert trace is not None
     assert (trace.parent_id, trace.sampled) == (None, True)
 
@@ -91,12 +70,15 @@ def test_the_clients_own_id_is_carried_if_it_is_usable(
     given: str | None, carried: str | None
 ) -> None:
     headers = {} if given is None else {"x_request_id": given}
-    assert RequestScope(exchange(**headers), begin_trace=False).context.x_request_id == carried
+    assert (
+        RequestScope(unanswered_exchange(**headers), begin_trace=False).context.x_request_id
+        == carried
+    )
 
 
 def test_lines_written_inside_carry_id_and_trace() -> None:
     async def body() -> None:
-        with RequestScope(exchange(traceparent=PARENT), begin_trace=False) as scope:
+        with RequestScope(unanswered_exchange(traceparent=PARENT), begin_trace=False) as scope:
             assert log.current().request_id == scope.context.id()
             assert log.current().trace is scope.context.trace
 
@@ -115,7 +97,7 @@ def test_lines_written_inside_carry_id_and_trace() -> None:
 def test_a_span_ends_with_how_it_went(
     spans: Spans, error: Exception | None, outcome: str, code: int, status: str | None
 ) -> None:
-    scope = RequestScope(exchange(), begin_trace=False)
+    scope = RequestScope(unanswered_exchange(), begin_trace=False)
     with contextlib.suppress(MusterError, ZeroDivisionError), scope:
         if error is not None:
             raise error
@@ -131,7 +113,7 @@ def test_a_span_ends_with_how_it_went(
 
 
 def test_a_client_that_leaves_with_its_whole_answer_has_cancelled_nothing(spans: Spans) -> None:
-    answered = exchange()
+    answered = unanswered_exchange()
     answered.finished = True
     with (
         pytest.raises(asyncio.CancelledError),
@@ -145,7 +127,7 @@ def test_a_client_that_leaves_with_its_whole_answer_has_cancelled_nothing(spans:
 def test_a_client_that_left_is_no_error(spans: Spans) -> None:
     with (
         pytest.raises(asyncio.CancelledError),
-        RequestScope(exchange(), begin_trace=False),
+        RequestScope(unanswered_exchange(), begin_trace=False),
     ):
         raise asyncio.CancelledError
     (span,) = spans.ended
@@ -153,7 +135,7 @@ def test_a_client_that_left_is_no_error(spans: Spans) -> None:
 
 
 def test_a_stream_that_ends_with_an_error_event_is_one(spans: Spans) -> None:
-    with RequestScope(exchange(), begin_trace=False) as scope:
+    with RequestScope(unanswered_exchange(), begin_trace=False) as scope:
         scope.fail("disconnected")
     (span,) = spans.ended
     assert (span.status, span.description) == ("error", "disconnected")
