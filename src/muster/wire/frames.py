@@ -128,7 +128,8 @@ class TwoPartReader:
             parts = (unread[middle - header_length : middle], unread[middle:offset])
             messages.append(new(TwoPart, parts))
             need = _PREFIX
-        self._rest.keep(unread, offset, need)
+        if offset < end:
+            self._rest.keep(unread, offset, need)
         return messages
 
 

@@ -60,26 +60,36 @@ class _HomeConnection(asyncio.Protocol):
             self._home.arrived(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._stream is None and not self._shared:
+        if self._stream is not None:
+            messages = self._reader.feed(data)
+            if messages:
+                self._stream.received(messages)
+            if self._reader.error is not None:
+                self._check_framing()
+            return None
+        return self._first_data(data)
+
+    def _first_data(self, data: bytes) -> None:
+        """What comes while it is not known which stream it is for."""
+        if not self._shared:
             self._greeting += data
             if self._greeting[0] == MAGIC[0]:
                 return self._greet()
             self._greeting = b""
         messages = self._reader.feed(data)
-        if self._stream is None:
-            if not messages:
-                self._home.looks_wrong(data)
-                return self._check_framing()
-            stream = self._home.claim(messages[0])
-            if stream is None:
-                self.transport.close()
-                return None
-            self._home.sweep.discard(self)
-            self._stream = stream
-            stream.connected(self)
-            del messages[0]
+        if not messages:
+            self._home.looks_wrong(data)
+            return self._check_framing()
+        stream = self._home.claim(messages[0])
+        if stream is None:
+            self.transport.close()
+            return None
+        self._home.sweep.discard(self)
+        self._stream = stream
+        stream.connected(self)
+        del messages[0]
         if messages:
-            self._stream.received(messages)
+            stream.received(messages)
         return self._check_framing()
 
     def _greet(self) -> None:

@@ -119,7 +119,7 @@ class ResponseStream(Generic[T]):
         self._home = home
         self._decode = decode
         self._items: list[Annotated[T]] = []
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
         self._reader: Callable[[list[Annotated[T]]], bool] | None = None
         self._connection: HomeConnection | None = None
         self._sent_stop = False
@@ -198,19 +198,11 @@ class ResponseStream(Generic[T]):
 
     async def _handing_over(self, take: Callable[[list[Annotated[T]]], bool]) -> bool:
         """Let ``deliver`` call ``take``; returns whether it has had enough, else it has ended."""
-        wants_more = True
-
-        def tell(items: list[Annotated[T]]) -> bool:
-            nonlocal wants_more
-            wants_more = take(items)
-            return wants_more
-
-        self._reader = tell
+        self._reader = take
         try:
-            await self._wait()
+            return await self._wait()
         finally:
             self._reader = None
-        return not wants_more
 
     def deliver(self) -> None:
         """Hand what has arrived to who reads; whatever else there is to say is the task's to find."""
@@ -220,10 +212,11 @@ class ResponseStream(Generic[T]):
         try:
             wants_more = reader(self._taken())
         except Exception as error:  # noqa: BLE001 - it is raised to who reads
-            waiter.set_exception(error)
+            if not waiter.done():
+                waiter.set_exception(error)
         else:
-            if not wants_more:
-                self._wake()
+            if not wants_more and not waiter.done():
+                waiter.set_result(True)
 
     def _taken(self) -> list[Annotated[T]]:
         items, self._items = self._items, []
@@ -237,17 +230,18 @@ class ResponseStream(Generic[T]):
             for item in items:
                 yield item
 
-    async def _wait(self) -> None:
+    async def _wait(self) -> bool:
+        """Wait until something has happened; returns whether it is that a reader has enough."""
         self._waiter = self._home.loop.create_future()
         try:
-            await self._waiter
+            return await self._waiter
         finally:
             self._waiter = None
 
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+            waiter.set_result(False)
 
     def _resume(self) -> None:
         self._paused = False
@@ -340,10 +334,20 @@ class ResponseStream(Generic[T]):
 
     def received(self, messages: list[TwoPart]) -> None:
         """Messages after the handshake have come, in order."""
-        had_items = bool(self._items)
+        items = self._items
+        had_items = bool(items)
         try:
             for message in messages:
-                self._take(message)
+                body = message[1]
+                if body:
+                    frame = self._decode(body)
+                    item = frame.data
+                    if item is not None and item.failure is None:  # almost always
+                        items.append(item)
+                        continue
+                    self._take_end(frame)
+                else:
+                    self._take_word(message)
                 if self.phase is Phase.ENDED:
                     return
         except ProtocolError as error:
@@ -353,33 +357,31 @@ class ResponseStream(Generic[T]):
             self._end(ProtocolError(f"an item from {self.peer} cannot be read: {error}"))
             return
         self.deadline = self._home.now() + self._silence_s
-        if len(self._items) >= _HIGH_WATER and not self._paused and self._connection:
+        if len(items) >= _HIGH_WATER and not self._paused and self._connection:
             self._paused = True
             self._connection.transport.pause_reading()
         if self._reader is None:
             self._wake()
-        elif self._items and not had_items:
+        elif items and not had_items:
             self._home.deliver_soon(self)
 
-    def _take(self, message: TwoPart) -> None:
-        header, body = message
-        if body:
-            frame = self._decode(body)
-            item = frame.data
-            if item is not None:
-                self._items.append(item)
-                if item.failure is not None:
-                    self._items.pop()
-                    self.reported = True
-                    self._end(exception_from(item.failure))
-            elif frame.complete_final:
-                self._end(None)
-        elif self.phase is Phase.PROLOGUE:
+    def _take_end(self, frame: ItemFrame[T]) -> None:
+        """A message that carries no item: the failure of the handler, or the mark of the end."""
+        item = frame.data
+        if item is not None and item.failure is not None:
+            self.reported = True
+            self._end(exception_from(item.failure))
+        elif frame.complete_final:
+            self._end(None)
+
+    def _take_word(self, message: TwoPart) -> None:
+        """A message without a body: how the response begins, or that it is over."""
+        if self.phase is Phase.PROLOGUE:
             failure = read_prologue(message)
             if failure is not None:
                 self._end(exception_from(failure))
             self.phase = max(self.phase, Phase.ITEMS)
-        elif header == SENTINEL:
+        elif message.header == SENTINEL:
             self._end(StreamIncomplete(f"{self.peer} ended the response without its final frame"))
 
     def disconnected(self) -> None:
