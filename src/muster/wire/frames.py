@@ -111,22 +111,20 @@ class TwoPartReader:
         if unread is None:
             return messages
         offset, end, need = 0, len(unread), _PREFIX
-        unpack = _TWO_PART.unpack_from
-        new = tuple.__new__  # half the price of ``TwoPart(...)``, once a token
+        unpack, limit, add = _TWO_PART.unpack_from, self._limit, messages.append
+        new, kind = tuple.__new__, TwoPart  # half the price of ``TwoPart(...)``, once a token
         while end - offset >= _PREFIX:
             header_length, body_length, _ = unpack(unread, offset)
             need = _PREFIX + header_length + body_length
-            if need > self._limit:
-                self.error = ProtocolError(
-                    f"message too large: {need} bytes (max: {self._limit} bytes)"
-                )
+            if need > limit:
+                self.error = ProtocolError(f"message too large: {need} bytes (max: {limit} bytes)")
                 return messages
             if end - offset < need:
                 break
             middle = offset + _PREFIX + header_length
             offset += need
-            parts = (unread[middle - header_length : middle], unread[middle:offset])
-            messages.append(new(TwoPart, parts))
+            header = unread[middle - header_length : middle] if header_length else b""
+            add(new(kind, (header, unread[middle:offset])))
             need = _PREFIX
         if offset < end:
             self._rest.keep(unread, offset, need)
