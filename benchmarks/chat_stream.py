@@ -7,8 +7,9 @@ wrk at 16 and 64 connections that are used again, and at 16 with a connection a 
 generators reach against a server that does nothing.
 
 At 16 connections used again the peer is limited by its listener, which leaves Nagle's algorithm on:
-each stream waits 40 ms for a delayed acknowledgement, and part of the cores is idle. The loads at 64
-connections and on fresh ones are free of it. ``muster_x2`` is Muster's frontend with ``--processes 2``.
+each stream waits 40 ms for a delayed acknowledgement, and part of the cores is idle. At 64 connections
+the cores are busy all the same, and on a fresh connection nothing waits. ``muster_x2`` is Muster's
+frontend with ``--processes 2``.
 
     python benchmarks/chat_stream.py --peer DIR --shared ../shared [--rounds 5]
 """

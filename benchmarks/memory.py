@@ -5,6 +5,9 @@ streamed load of ``chat_unary.py`` and ``chat_stream.py`` at 64 connections, and
 at 16. ``rss`` and ``pss`` are resident memory in MB (2^20) with all descendants, two seconds after the
 last request; of ``pss`` pages that processes share count in parts.
 
+The peer's frontend is on jemalloc where the machine has it, as in all scripts. It is off unless asked
+for; without it this load left the peer's frontend with 1.7 times the memory.
+
     python benchmarks/memory.py --peer DIR --shared ../shared [--rounds 5]
 """
 
