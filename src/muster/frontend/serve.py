@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from muster.config.settings import Settings
 from muster.content.location import cache_root
 from muster.content.store import BlobStore
-from muster.errors import StoreError
+from muster.errors import MusterError, StoreError
 from muster.frontend.build_notes import OnModelProgress
 from muster.frontend.dashboard.sources import LiveSources
 from muster.frontend.fleet import Fleet
@@ -119,7 +119,10 @@ async def serve_frontend(
 
         runtime.on_withdraw(drain)
         try:
-            await fetcher.warm_up()  # the first card may come as soon as it listens
+            # The first card may come as soon as it listens. What fails here is that card's to tell.
+            with contextlib.suppress(MusterError):
+                await runtime.open_calls()
+            await fetcher.warm_up()
             if siblings is None or siblings.is_first:
                 await frontend.start()
             async with asyncio.TaskGroup() as group:

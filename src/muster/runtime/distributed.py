@@ -306,6 +306,15 @@ class DistributedRuntime:
 
     # -- calling -----------------------------------------------------------------------------
 
+    async def open_calls(self) -> None:
+        """Open the ways requests go before there is a client; idempotent.
+
+        Raises:
+            MusterError: As the first client would.
+        """
+        self._ending.check_open()
+        await self._calling.open()
+
     async def client_of(self, endpoint: EndpointId, mode: RouterMode) -> Client:
         """A client of ``endpoint``; see ``Endpoint.client``."""
         self._ending.check_open()

@@ -39,13 +39,21 @@ class Calling:
         self._tasks = TaskOwner("instances")
         self._closed = False
 
+    async def open(self) -> None:
+        """Open the ways requests go, which the first client would do; idempotent.
+
+        Raises:
+            ConfigError: An address or certificates cannot be used.
+            CannotConnect: The port for responses cannot be used.
+            DiscoveryError: This runtime is shutting down.
+        """
+        async with self._lock:
+            await self._open_caller()
+
     async def client_of(self, endpoint: EndpointId, mode: RouterMode) -> Client:
         """A client of ``endpoint``; see ``Endpoint.client``."""
         async with self._lock:
-            if self._closed:
-                raise DiscoveryError("this runtime is shutting down, or has")
-            if self._caller is None:
-                self._caller = await self._planes.open_caller()
+            caller = await self._open_caller()
             source = self._sources.get(endpoint)
             if source is None:
                 source = InstanceSource(
@@ -54,7 +62,15 @@ class Calling:
                 self._sources[endpoint] = source
                 self._tasks.start(source.run(), name=f"instances of {endpoint}")
         await source.ready()
-        return Client(endpoint, source, self._caller, mode)
+        return Client(endpoint, source, caller, mode)
+
+    async def _open_caller(self) -> Caller:
+        """With the lock held."""
+        if self._closed:
+            raise DiscoveryError("this runtime is shutting down, or has")
+        if self._caller is None:
+            self._caller = await self._planes.open_caller()
+        return self._caller
 
     def known_instances(self) -> list[Instance]:
         """The instances of every endpoint there is a client of, as last seen; sorted."""
