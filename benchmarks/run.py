@@ -133,7 +133,7 @@ def main() -> int:
         write_page(options.out, options.page)
     if options.out == RESULTS:
         write_figures(options.out, ROOT / "README.md")
-    say(f"{clock(time.monotonic() - began)} in all; written to {options.out} and {options.page}")
+    say(f"{clock(time.monotonic() - began)} in all; the results are in {options.out}")
     if failed:
         say(f"failed: {', '.join(failed)}: again with --only {','.join(failed)}")
     return len(failed)

@@ -48,8 +48,10 @@ def start(system: System) -> dict[str, float]:
             while "listed_s" not in found:
                 time.sleep(_STEP_S)
                 now = time.perf_counter() - began
-                if now > _LIMIT_S:
-                    raise RuntimeError((root / "frontend.log").read_text()[-2000:])
+                for role, each in (("worker", worker), ("frontend", frontend)):
+                    if now > _LIMIT_S or each.poll() is not None:
+                        log = (root / f"{role}.log").read_text()[-2000:]
+                        raise RuntimeError(f"no model is listed; {role} ended or is late: {log}")
                 if "card_s" not in found and _has_records(cards):
                     found["card_s"] = now
                 with contextlib.suppress(OSError, ValueError, KeyError):
