@@ -140,19 +140,21 @@ def test_a_reader_that_was_cancelled_is_handed_nothing_more() -> None:
     run(test())
 
 
-def test_a_stream_dropped_by_its_taker_ends_the_reading() -> None:
+@pytest.mark.parametrize("enough", [False, True])
+def test_a_taker_that_drops_the_stream_still_says_whether_it_has_had_enough(enough: bool) -> None:
     async def test() -> None:
         stream = opened()
 
         def take(items: list[Annotated[Any]]) -> bool:
-            if items[0].payload == 2:
-                stream.kill()
-            return True
+            if items[0].payload == 1:
+                return True
+            stream.kill()
+            return not enough
 
         reading = asyncio.ensure_future(stream.read(take))
         for value in (1, 2):
             await turns()
             stream.received([item(value)])
-        assert await reading is False
+        assert await reading is enough
 
     run(test())

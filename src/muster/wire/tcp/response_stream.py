@@ -209,14 +209,17 @@ class ResponseStream(Generic[T]):
         reader, waiter = self._reader, self._waiter
         if reader is None or waiter is None or waiter.done():
             return
+        self._waiter = None  # should it drop the stream, its own word still comes first
         try:
             wants_more = reader(self._taken())
         except Exception as error:  # noqa: BLE001 - it is raised to who reads
             if not waiter.done():
                 waiter.set_exception(error)
         else:
-            if not wants_more and not waiter.done():
-                waiter.set_result(True)
+            if wants_more and self.phase is not Phase.ENDED:
+                self._waiter = waiter
+            elif not waiter.done():
+                waiter.set_result(not wants_more)
 
     def _taken(self) -> list[Annotated[T]]:
         items, self._items = self._items, []
