@@ -26,8 +26,8 @@ import msgspec
 
 __all__ = ["AddedToken", "PromptEncoder", "find_boundaries"]
 
-DEFAULT_CACHE_BYTES = 12 << 20
-"""Memory for segments of one model; three million tokens, if segments are long."""
+DEFAULT_CACHE_BYTES = 8 << 20
+"""Memory for segments of one model; two million tokens, if segments are long."""
 
 _ENTRY_BYTES = 250
 """Of each entry besides its ids: two objects and a place in a dictionary."""
