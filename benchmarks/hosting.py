@@ -71,15 +71,16 @@ def available_bytes() -> int:
 
 
 def model_with_files(model: Path, directory: Path, sizes: dict[str, int]) -> Path:
-    """A copy of ``model`` in ``directory`` with extra files of the given sizes in bytes."""
+    """A copy of ``model`` in ``directory`` with extra files of the given sizes in bytes, no two alike."""
     directory.mkdir(parents=True)
     for file in model.iterdir():
         shutil.copyfile(file, directory / file.name)
     for name, size in sizes.items():
         with (directory / name).open("wb") as output:
             for start in range(0, size, MIB):
-                # every piece differs, so that no file system can fold them into one
-                output.write((b"%016d" % start + _CHUNK[16:])[: min(MIB, size - start)])
+                # every piece differs, so that neither a file system nor a cache folds them into one
+                piece = b"%08d%s" % (start // MIB, name.encode())
+                output.write((piece + _CHUNK)[: min(MIB, size - start)])
     return directory
 
 

@@ -21,6 +21,7 @@ from muster.frontend.guard.door import Door
 from muster.frontend.guard.guard import Guard
 from muster.frontend.health import HealthRoutes, HealthState
 from muster.frontend.limit_metrics import LimitMetrics
+from muster.frontend.long_work import LongWork
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.processes.siblings import Siblings
@@ -98,11 +99,13 @@ class Frontend:
                 served=lambda: [name for name, _ in table.names()],
                 events=sources.events,
             )
+        self._work = LongWork()
         self._routes = service_routes(
             settings,
             table,
             metrics,
             registry,
+            self._work,
             strict_parameters=guard.strict_parameters,
             begin_traces=begin_traces,
             health=health,
@@ -216,6 +219,7 @@ class Frontend:
         for server in self._servers():
             await server.close()
         await self._guard.close()
+        self._work.close()
 
     def _shows(self, path: str) -> bool:
         """Whether the service's own port answers this path."""

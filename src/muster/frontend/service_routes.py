@@ -16,6 +16,7 @@ from muster.frontend.embeddings.route import ENDPOINT, EmbeddingsRoute
 from muster.frontend.guard.admission import Admission
 from muster.frontend.guard.busy_routes import BusyRoutes
 from muster.frontend.health import HealthRoutes
+from muster.frontend.long_work import LongWork
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.models import ModelRoutes
@@ -38,6 +39,7 @@ def service_routes(
     table: ModelTable,
     metrics: FrontendMetrics,
     registry: CollectorRegistry,
+    work: LongWork,
     *,
     strict_parameters: bool,
     begin_traces: bool,
@@ -54,6 +56,7 @@ def service_routes(
         table: The models.
         metrics: Where requests are counted.
         registry: What ``/metrics`` shows; what routes count themselves is added to it.
+        work: Works on what is long.
         strict_parameters: Refuse fields that nobody knows.
         begin_traces: See ``RequestScope``.
         health: Answers probes.
@@ -70,6 +73,7 @@ def service_routes(
         table,
         metrics,
         ignored,
+        work,
         begin_traces=begin_traces,
         strict_parameters=strict_parameters,
         streams=streams,
@@ -83,6 +87,7 @@ def service_routes(
         table,
         metrics,
         ignored,
+        work,
         begin_traces=begin_traces,
         strict_parameters=strict_parameters,
         streams=streams,
@@ -90,6 +95,7 @@ def service_routes(
     embeddings = EmbeddingsRoute(
         table,
         metrics,
+        work,
         Parameters(
             EmbeddingsRequest.__struct_fields__, ENDPOINT, strict=strict_parameters, ignored=ignored
         ),

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tokenizers
@@ -117,7 +117,7 @@ def _steps(part: Any, name: str) -> list[Any]:
     return [step for each in part[name] for step in _steps(each, name)]
 
 
-def _ends_words(steps: Iterable[Any]) -> bool:
+def _ends_words(steps: Sequence[Any]) -> bool:
     """Whether words end at white space after a letter, whatever follows."""
     ended = False
     for step in steps:
@@ -132,7 +132,8 @@ def _ends_words(steps: Iterable[Any]) -> bool:
                 if not alternatives <= _KNOWN:
                     return False
                 ended = ended or _WHITE_SPACE in alternatives
-            case {"type": "ByteLevel", "add_prefix_space": False}:
+            # White space has another look afterwards, so this has to be the last step.
+            case {"type": "ByteLevel", "add_prefix_space": False} if step is steps[-1]:
                 ended = ended or step.get("use_regex", True) is True
             case _:
                 return False

@@ -151,6 +151,12 @@ def test_pieces_end_before_white_space_after_a_letter_and_have_a_length() -> Non
         pre.Split(Regex(r"\s+"), "isolated", invert=True),
         pre.Split(" ", "isolated"),
         pre.Sequence([pre.Split(Regex(r"\s+"), "isolated"), pre.Punctuation()]),
+        pre.Sequence(
+            [
+                pre.ByteLevel(add_prefix_space=False, use_regex=False),
+                pre.Split(Regex(r" ?\p{L}+|\s+"), "isolated"),
+            ]
+        ),
     ],
     ids=str,
 )

@@ -18,6 +18,7 @@ from muster.frontend.embeddings.prepare import WorkerRequest, for_text, for_toke
 from muster.frontend.embeddings.requests import EmbeddingsRequest, check, inputs_of
 from muster.frontend.engine_stream import ResponseStream
 from muster.frontend.group_route import INSTANCE_KEY
+from muster.frontend.long_work import LongWork
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.parameters import Parameters
@@ -56,6 +57,7 @@ class EmbeddingsRoute:
     Args:
         table: The models.
         metrics: Where requests are counted.
+        work: Tokenizes long requests and renders large answers.
         parameters: What becomes of fields nothing reads.
         latency: How long answers took, by model.
         begin_traces: See ``RequestScope``.
@@ -67,6 +69,7 @@ class EmbeddingsRoute:
         self,
         table: ModelTable,
         metrics: FrontendMetrics,
+        work: LongWork,
         parameters: Parameters,
         latency: Histogram,
         *,
@@ -75,6 +78,7 @@ class EmbeddingsRoute:
     ) -> None:
         self._table = table
         self._metrics = metrics
+        self._work = work
         self._parameters = parameters
         self._latency = latency
         self._begin_traces = begin_traces
@@ -132,7 +136,7 @@ class EmbeddingsRoute:
             return for_text(request, model, **place)
         place["add_special_tokens"] = self._add_special_tokens
         if len(exchange.body) > LONG_BODY_BYTES:
-            return await asyncio.to_thread(for_tokens, request, inputs, model, **place)
+            return await self._work.run(for_tokens, request, inputs, model, **place)
         return for_tokens(request, inputs, model, **place)
 
     async def _answer(
@@ -161,7 +165,7 @@ class EmbeddingsRoute:
             usage = EmbeddingUsage(prompt_tokens=tokens, total_tokens=tokens)
             given = (request, model.name, vectors, usage)
             if size_of(vectors) > LARGE_ANSWER:
-                body = await asyncio.to_thread(render, *given)
+                body = await self._work.run(render, *given)
             else:
                 body = render(*given)
             exchange.respond(200, body, headers=_trace(scope, stream))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Generic, TypeVar
@@ -12,6 +11,7 @@ import msgspec
 from muster.frontend.affinity import in_session, named_session
 from muster.frontend.api_error import ApiError
 from muster.frontend.choice import Choice
+from muster.frontend.long_work import LongWork
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.additions import additions_of
@@ -48,6 +48,7 @@ class GenerationRoute(Generic[T]):
         api: The API.
         table: The models.
         metrics: Where requests are counted.
+        work: Renders and tokenizes long requests.
         begin_traces: See ``RequestScope``.
         parameters: What becomes of fields nothing reads; by default they are ignored.
         streams: How streams are sent.
@@ -59,6 +60,7 @@ class GenerationRoute(Generic[T]):
         api: Api[T],
         table: ModelTable,
         metrics: FrontendMetrics,
+        work: LongWork,
         *,
         begin_traces: bool = False,
         parameters: Parameters | None = None,
@@ -69,6 +71,7 @@ class GenerationRoute(Generic[T]):
         self._nvext = nvext
         self._table = table
         self._metrics = metrics
+        self._work = work
         self._begin_traces = begin_traces
         self._parameters = parameters
         self._streams = streams or StreamRules()
@@ -124,7 +127,7 @@ class GenerationRoute(Generic[T]):
     ) -> Job:
         api = self._api
         if len(exchange.body) > LONG_BODY_BYTES:
-            prompts = await asyncio.to_thread(api.tokenize, request, model)
+            prompts = await self._work.run(api.tokenize, request, model)
         else:
             prompts = api.tokenize(request, model)
         scoring = api.scoring(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from muster.frontend.long_work import LongWork
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
@@ -19,6 +20,7 @@ def openai_routes(
     table: ModelTable,
     metrics: FrontendMetrics,
     ignored: IgnoredParameters,
+    work: LongWork,
     *,
     begin_traces: bool,
     strict_parameters: bool,
@@ -32,6 +34,7 @@ def openai_routes(
         table: The models.
         metrics: Where requests are counted.
         ignored: Where ignored fields are counted.
+        work: See ``GenerationRoute``.
         begin_traces: See ``RequestScope``.
         strict_parameters: Refuse fields that nobody knows.
         streams: How streams are sent.
@@ -46,11 +49,11 @@ def openai_routes(
     chat, completion = ChatApi(reasoning_field), CompletionApi()
     return (
         GenerationRoute(
-            chat, table, metrics, begin_traces=begin_traces,
+            chat, table, metrics, work, begin_traces=begin_traces,
             parameters=known(ChatRequest, chat.endpoint), streams=streams, nvext=nvext,
         ),
         GenerationRoute(
-            completion, table, metrics, begin_traces=begin_traces,
+            completion, table, metrics, work, begin_traces=begin_traces,
             parameters=known(CompletionRequest, completion.endpoint), streams=streams, nvext=nvext,
         ),
     )  # fmt: skip

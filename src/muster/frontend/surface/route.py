@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import msgspec
 
 from muster.frontend.api_error import ApiError
+from muster.frontend.long_work import LongWork
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
@@ -87,6 +88,7 @@ class SurfaceRoute:
         table: ModelTable,
         metrics: FrontendMetrics,
         ignored: IgnoredParameters,
+        work: LongWork,
         *,
         begin_traces: bool = False,
         strict_parameters: bool = False,
@@ -102,6 +104,7 @@ class SurfaceRoute:
             SurfaceApi(name),
             table,
             metrics,
+            work,
             begin_traces=begin_traces,
             # What the chat path cannot do, a translation does not make it do.
             parameters=Parameters(chat, name, strict=strict_parameters, ignored=ignored),

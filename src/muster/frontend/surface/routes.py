@@ -5,6 +5,7 @@ from __future__ import annotations
 from muster.frontend.anthropic.errors import answers_in_this_shape, error_body
 from muster.frontend.anthropic.translate import Messages
 from muster.frontend.api_error import ApiError
+from muster.frontend.long_work import LongWork
 from muster.frontend.metrics import FrontendMetrics
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.parameters import IgnoredParameters
@@ -24,6 +25,7 @@ def add_surfaces(
     table: ModelTable,
     metrics: FrontendMetrics,
     ignored: IgnoredParameters,
+    work: LongWork,
     *,
     begin_traces: bool,
     strict_parameters: bool,
@@ -36,6 +38,7 @@ def add_surfaces(
         table: The models.
         metrics: Where requests are counted.
         ignored: Where ignored fields are counted.
+        work: See ``GenerationRoute``.
         begin_traces: See ``RequestScope``.
         strict_parameters: Refuse fields that nobody knows.
         streams: How streams are sent.
@@ -47,13 +50,14 @@ def add_surfaces(
             table,
             metrics,
             ignored,
+            work,
             begin_traces=begin_traces,
             strict_parameters=strict_parameters,
             streams=streams,
         )
 
     responses, messages = route(Responses()), route(Messages())
-    tokens = TokenRoutes(table)
+    tokens = TokenRoutes(table, work)
     routes.add("POST", "/v1/responses", responses.handle)
     routes.add("POST", "/v1/responses/input_tokens", tokens.count_response)
     routes.add("POST", "/v1/messages", _with_request_id(messages.handle))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +10,7 @@ import msgspec
 from muster.frontend.anthropic.chat import count_to_chat
 from muster.frontend.anthropic.requests import CountRequest
 from muster.frontend.api_error import ApiError
+from muster.frontend.long_work import LongWork
 from muster.frontend.model_table import ModelTable
 from muster.frontend.openai.chat import ChatApi
 from muster.frontend.openai.requests import ChatRequest, decode
@@ -43,10 +43,12 @@ class TokenRoutes:
 
     Args:
         table: The models.
+        work: Works on long bodies.
     """
 
-    def __init__(self, table: ModelTable) -> None:
+    def __init__(self, table: ModelTable, work: LongWork) -> None:
         self._table = table
+        self._work = work
         self._chat = ChatApi()
 
     async def tokenize(self, exchange: Exchange) -> None:
@@ -60,7 +62,7 @@ class TokenRoutes:
         if request.messages is not None:
             self._chat.check(ChatRequest(model="-", messages=request.messages, tools=request.tools))
         model = self._model(request.model)
-        token_ids = await _work(exchange, lambda: _tokenize(request, model))
+        token_ids = await self._done(exchange, lambda: _tokenize(request, model))
         spellings = None
         if request.return_token_strs:
             find = model.preprocessor.tokenizer.find_text
@@ -90,7 +92,7 @@ class TokenRoutes:
                     param="tokens",
                     slug="invalid_value",
                 )
-        text = await _work(
+        text = await self._done(
             exchange, lambda: preprocessor.decode(request.tokens, skip_special_tokens=False)
         )
         exchange.respond(200, _encode(DetokenizeReply(prompt=text)))
@@ -119,8 +121,13 @@ class TokenRoutes:
         request = decode(api.decoder, _encode(chat))
         api.check(request)
         model = self._model(request.model)
-        prompts = await _work(exchange, lambda: api.tokenize(request, model))
+        prompts = await self._done(exchange, lambda: api.tokenize(request, model))
         return len(prompts[0])
+
+    async def _done(self, exchange: Exchange, work: Callable[[], T]) -> T:
+        if len(exchange.body) > LONG_BODY_BYTES:
+            return await self._work.run(work)
+        return work()
 
     def _model(self, name: str | None) -> ServedModel:
         if name is None:
@@ -139,12 +146,6 @@ class TokenRoutes:
 def _body(exchange: Exchange) -> bytes:
     require_json(exchange)
     return exchange.body
-
-
-async def _work(exchange: Exchange, work: Callable[[], T]) -> T:
-    if len(exchange.body) > LONG_BODY_BYTES:
-        return await asyncio.to_thread(work)
-    return work()
 
 
 def _check_tokenize(request: TokenizeRequest) -> None:
