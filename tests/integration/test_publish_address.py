@@ -17,6 +17,7 @@ from muster.errors import ConfigError
 from muster.model.card import ModelDeploymentCard
 from muster.model.publish.self_probe import judge_answer, probe_address
 from muster.testing.loops import run
+from muster.testing.ports import free_port
 from muster.testing.publishing import PublishingWorker, locations, publishing_worker
 from muster.testing.site import Site
 from muster.testing.waiting import wait_until
@@ -81,14 +82,14 @@ def test_an_address_nobody_answers_at_is_said_with_what_to_do(
 
 
 async def elsewhere(handler: Callable[[web.BaseRequest], web.Response]) -> web.ServerRunner:
-    """Another service on 127.0.0.2."""
+    """Another service on 127.0.0.2, at a port that no connection of 127.0.0.1 is given by chance."""
 
     async def answer(request: web.BaseRequest) -> web.StreamResponse:
         return handler(request)
 
     runner = web.ServerRunner(web.Server(answer))
     await runner.setup()
-    await web.TCPSite(runner, "127.0.0.2", 0).start()
+    await web.TCPSite(runner, "127.0.0.2", free_port()).start()
     return runner
 
 

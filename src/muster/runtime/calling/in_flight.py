@@ -16,7 +16,8 @@ from muster.errors import (
     StreamIncomplete,
     WorkerUnavailable,
 )
-from muster.wire.tcp.response_stream import Phase, ResponseStream
+from muster.wire.tcp.phase import Phase
+from muster.wire.tcp.response_stream import ResponseStream
 
 __all__ = ["TRY_ELSEWHERE", "InFlight", "is_dead", "speaks_against"]
 

@@ -16,7 +16,8 @@ from muster.runtime.calling.selection import Selection
 from muster.wire.context import Context
 from muster.wire.items import Annotated, FrameDecoder
 from muster.wire.targets import Target
-from muster.wire.tcp.response_stream import Phase, ResponseStream
+from muster.wire.tcp.phase import Phase
+from muster.wire.tcp.response_stream import ResponseStream
 
 __all__ = ["Response", "Sender"]
 

@@ -7,29 +7,20 @@ acknowledgement, for the connection back, for the prologue, and for items.
 from __future__ import annotations
 
 import asyncio
-import enum
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Generic, Protocol, TypeVar
 
 from muster.config.settings import RequestPlaneSettings
-from muster.errors import (
-    ConnectionTimeout,
-    Disconnected,
-    MusterError,
-    Overloaded,
-    ProtocolError,
-    ResponseTimeout,
-    StreamIncomplete,
-    WorkerUnavailable,
-)
+from muster.errors import Disconnected, MusterError, ProtocolError, StreamIncomplete
 from muster.wire.codec import NOT_DECODABLE
-from muster.wire.control import ACK_OVERLOADED, ACK_UNAVAILABLE, KILL, STOP, read_prologue
+from muster.wire.control import KILL, STOP, read_prologue
 from muster.wire.errors import exception_from
 from muster.wire.frames import TwoPart, encode_two_part
 from muster.wire.items import SENTINEL, Annotated, ItemFrame
 from muster.wire.span import SpanProxy
+from muster.wire.tcp.phase import Phase, overdue, refusal
 
-__all__ = ["Home", "HomeConnection", "Phase", "ResponseStream"]
+__all__ = ["Home", "HomeConnection", "ResponseStream"]
 
 T = TypeVar("T")
 
@@ -65,16 +56,6 @@ class Home(Protocol):
     def deliver_soon(self, stream: ResponseStream[Any]) -> None:
         """Call the stream's ``deliver`` once all that has come in this wake-up is taken apart."""
         ...
-
-
-class Phase(enum.IntEnum):
-    """What a response stream waits for."""
-
-    ACK = 0
-    CALL_HOME = 1
-    PROLOGUE = 2
-    ITEMS = 3
-    ENDED = 4
 
 
 class ResponseStream(Generic[T]):
@@ -281,7 +262,7 @@ class ResponseStream(Generic[T]):
     def acknowledged(self, text: bytes) -> None:
         """The worker's acknowledgement has come; a refusal ends the stream."""
         if text:
-            self._end(_refusal(text, self.peer))
+            self._end(refusal(text, self.peer))
         elif self.phase is Phase.ACK:
             self.phase = Phase.CALL_HOME
             self.deadline = self._home.now() + self._home.settings.call_home_timeout_s
@@ -308,32 +289,16 @@ class ResponseStream(Generic[T]):
 
     def expire(self) -> None:
         """The deadline of the present phase has passed."""
-        limits = self._home.settings
-        errors: dict[Phase, MusterError] = {
-            Phase.ACK: ConnectionTimeout(
-                f"no acknowledgement from {self.peer} in time",
-                hint="the worker is overloaded or stopped; DYN_TCP_REQUEST_TIMEOUT sets the limit "
-                "(over NATS: DYN_NATS_REQUEST_TIMEOUT_SECS)",
-            ),
-            Phase.CALL_HOME: ConnectionTimeout(
-                f"{self.peer} accepted the request but did not connect back to "
-                f"{self._home.address} within {limits.call_home_timeout_s:g} s",
-                hint=self._home.advice,
-            ),
-            Phase.PROLOGUE: ResponseTimeout(
-                f"{self.peer} connected back but did not start the response within "
-                f"{limits.prologue_timeout_s:g} s"
-            ),
-            Phase.ITEMS: ResponseTimeout(
-                f"nothing came from {self.peer} for {self._silence_s:g} s",
-                hint="DYN_HTTP_BACKEND_STREAM_TIMEOUT_SECS sets the limit "
-                "(MUSTER_LEFT_STREAM_SECS once the worker has left the registry)",
-            ),
-        }
-        if self.phase in errors:
-            if self._connection is not None:
-                self._connection.transport.write(_KILL)
-            self._end(errors[self.phase])
+        if self.phase is Phase.ENDED:
+            return
+        if self._connection is not None:
+            self._connection.transport.write(_KILL)
+        home = self._home
+        late = overdue(
+            self.phase, self.peer, home.settings, silence_s=self._silence_s,
+            address=home.address, advice=home.advice,
+        )  # fmt: skip
+        self._end(late)
 
     def received(self, messages: list[TwoPart]) -> None:
         """Messages after the handshake have come, in order."""
@@ -417,13 +382,3 @@ class ResponseStream(Generic[T]):
             self.span.end()
         if self.on_end is not None:
             self.on_end(self)
-
-
-def _refusal(text: bytes, peer: str) -> MusterError:
-    """The error a refusing acknowledgement means."""
-    reason = text.decode("utf-8", "replace")
-    if reason.startswith(ACK_UNAVAILABLE):
-        return WorkerUnavailable(f"{reason} (from {peer})")
-    if reason.startswith(ACK_OVERLOADED.partition(":")[0]):
-        return Overloaded(f"{reason} (from {peer})")
-    return ProtocolError(f"{peer} refused the request: {reason}")

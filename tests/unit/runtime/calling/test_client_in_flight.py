@@ -17,7 +17,8 @@ from muster.runtime.calling.in_flight import InFlight
 from muster.wire.frames import TwoPart
 from muster.wire.items import FrameDecoder
 from muster.wire.tcp.call_home import CallHome
-from muster.wire.tcp.response_stream import Phase, ResponseStream
+from muster.wire.tcp.phase import Phase
+from muster.wire.tcp.response_stream import ResponseStream
 from muster.wire.tcp.sweep import Sweep
 
 DECODE = FrameDecoder[Any](Any).of("msgpack")
