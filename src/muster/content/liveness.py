@@ -39,11 +39,8 @@ class ProcessMark(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def own(cls) -> ProcessMark:
-        """This process's."""
-        pid = os.getpid()
-        return cls(
-            pid=pid, host=socket.gethostname(), boot=_boot(), numbers=_numbers(), began=_began(pid)
-        )
+        """This process's; what is read for it is read once, by a forked child again."""
+        return _mark(os.getpid())
 
     @property
     def is_here(self) -> bool:
@@ -64,6 +61,12 @@ class ProcessMark(msgspec.Struct, frozen=True, kw_only=True):
             return True
         now = _began(self.pid)
         return bool(self.began and now) and now != self.began
+
+
+@functools.cache
+def _mark(pid: int) -> ProcessMark:
+    host = socket.gethostname()
+    return ProcessMark(pid=pid, host=host, boot=_boot(), numbers=_numbers(), began=_began(pid))
 
 
 def process_lives(pid: int) -> bool:

@@ -87,8 +87,9 @@ class FileFetcher:
         self._flights: dict[Digest, _Flight] = {}
 
     async def warm_up(self) -> None:
-        """See ``HttpSource.warm_up``."""
+        """See ``HttpSource.warm_up`` and ``TrustGate.warm_up``."""
         await self._sources.http.warm_up()
+        await self._sources.gate.warm_up()
 
     async def close(self) -> None:
         """Close all connections and forget what is in memory; idempotent."""

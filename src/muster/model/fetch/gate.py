@@ -49,6 +49,11 @@ class TrustGate:
         self._clock = clock
         self._own: frozenset[Address] = frozenset()
         self._own_until = 0.0
+        self._looking = asyncio.Lock()
+
+    async def warm_up(self) -> None:
+        """Look at this machine's addresses now, so that the first file need not wait for it."""
+        await self._own_addresses()
 
     async def admit(self, candidate: Candidate) -> HttpPlace | LocalPlace:
         """The place to ask.
@@ -122,12 +127,14 @@ class TrustGate:
         return []
 
     async def _own_addresses(self) -> frozenset[Address]:
-        now = self._clock.monotonic()
-        if now >= self._own_until:
-            interfaces = await asyncio.to_thread(list_interfaces)
-            addresses = (parse_address(text) for each in interfaces for text in each.addresses)
-            self._own = frozenset(address for address in addresses if address is not None)
-            self._own_until = now + _OWN_ADDRESSES_S
+        if self._clock.monotonic() < self._own_until:
+            return self._own
+        async with self._looking:  # the files of a card all ask at once
+            if self._clock.monotonic() >= self._own_until:
+                interfaces = await asyncio.to_thread(list_interfaces)
+                addresses = (parse_address(text) for each in interfaces for text in each.addresses)
+                self._own = frozenset(address for address in addresses if address is not None)
+                self._own_until = self._clock.monotonic() + _OWN_ADDRESSES_S
         return self._own
 
 
