@@ -110,10 +110,14 @@ def _large_files(of: _Figures) -> str:
 
 
 def _fleet(of: _Figures, fleet: Report) -> str:
-    return (
+    said = (
         f"With {fleet['instances']:,} instances of {fleet['models']:,} models in the registry a new "
-        f"frontend lists all after {of.both('large_fleet', 'all_listed_s', ' s')}: `large_fleet.py`."
+        f"frontend lists all after {of.ours('large_fleet', 'all_listed_s')} s"
     )
+    late = [text for round_, text in fleet["left_out"].items() if round_.startswith("peer")]
+    if late:
+        return f"{said}; the peer had {late[0]}: `large_fleet.py`."
+    return f"{said} against {of.theirs('large_fleet', 'all_listed_s')}: `large_fleet.py`."
 
 
 def figures_text(reports: Mapping[str, Report]) -> str:
@@ -134,7 +138,7 @@ def figures_text(reports: Mapping[str, Report]) -> str:
     for make in (_chat, _first_token, _start, _request_plane, _large_files):
         with contextlib.suppress(KeyError):
             lines.append(f"- {make(of)}")
-    if "large_fleet" in reports:
+    with contextlib.suppress(KeyError):
         lines.append(f"- {_fleet(of, reports['large_fleet'])}")
     worse = [f"- {each}" for each in behind(reports)]
     lines += ["", "The peer is ahead in:", "", *worse] if worse else []
