@@ -18,6 +18,7 @@ import pytest
 from muster.discovery.memory import MemoryRegistry
 from muster.discovery.records import INSTANCES, Instance, Transport
 from muster.errors import EngineShutdown
+from muster.frontend.long_work import LongWork
 from muster.frontend.openai.route import LONG_BODY_BYTES
 from muster.runtime import DistributedRuntime
 from muster.testing.fleet import FleetSite, frontend, serve, worker
@@ -255,22 +256,24 @@ def test_a_request_that_leaves_while_it_is_prepared_is_not_sent(tmp_path: Path) 
 
     async def scenario() -> None:
         registry = MemoryRegistry()
-        async with worker(registry) as one, frontend(registry, tmp_path) as site:
+        work = LongWork()
+        async with worker(registry) as one, frontend(registry, tmp_path, work=work) as site:
             hanging = Hanging(0)
             await serve(one, long, engine=hanging)
             await site.listed("tiny")
-            loop = asyncio.get_running_loop()
             held = threading.Event()
-            # All threads are taken: the long prompt waits to be tokenized.
-            waiting = [loop.run_in_executor(None, held.wait, 30) for _ in range(64)]
-            try:
-                async with asking(site, stream=True, prompt="x" * LONG_BODY_BYTES):
-                    await has_arrived(site)
-                await has_noticed(site)
-            finally:
-                held.set()
-            await asyncio.gather(*waiting)
-            await asyncio.to_thread(bool)  # whatever was queued behind them has run
+            async with asyncio.TaskGroup() as group:
+                # All threads are taken: the long prompt waits to be tokenized.
+                for _ in range(64):
+                    group.create_task(work.run(held.wait, 30))
+                await asyncio.sleep(0)
+                try:
+                    async with asking(site, stream=True, prompt="x" * LONG_BODY_BYTES):
+                        await has_arrived(site)
+                    await has_noticed(site)
+                finally:
+                    held.set()
+            await work.run(bool)  # whatever was queued behind them has run
             assert hanging.requests == 0
 
     run(scenario())

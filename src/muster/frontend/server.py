@@ -54,6 +54,7 @@ class Frontend:
         guard: What protects it; by default nothing but limits on slow clients.
         admission: What stands before the models' workers, for ``/busy_threshold``.
         siblings: The other processes, where several share the port and answer as one.
+        work: The threads of long requests; by default its own. Closed with it.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Frontend:
         guard: GuardSettings | None = None,
         admission: Admission | None = None,
         siblings: Siblings | None = None,
+        work: LongWork | None = None,
     ) -> None:
         self._settings = settings
         admission = admission if admission is not None else Admission(GuardSettings())
@@ -99,7 +101,7 @@ class Frontend:
                 served=lambda: [name for name, _ in table.names()],
                 events=sources.events,
             )
-        self._work = LongWork()
+        self._work = work if work is not None else LongWork()
         self._routes = service_routes(
             settings,
             table,

@@ -25,6 +25,7 @@ from muster.discovery.memory import MemoryDiscovery, MemoryRegistry
 from muster.discovery.records import MODELS, ModelRecord
 from muster.frontend.dashboard.sources import LiveSources
 from muster.frontend.fleet import Fleet
+from muster.frontend.long_work import LongWork
 from muster.frontend.model_table import ModelStatus
 from muster.frontend.server import Frontend
 from muster.llm.protocol import Engine
@@ -133,6 +134,7 @@ async def frontend(
     discovery: Discovery | None = None,
     make_fetcher: Callable[[BlobStore, FetchSettings], CardFetcher] = CardFetcher,
     guard: GuardSettings | None = None,
+    work: LongWork | None = None,
     **http: Any,
 ) -> AsyncIterator[FleetSite]:
     """A frontend with its cache in ``tmp_path / "cache"``, which retries without long pauses.
@@ -143,6 +145,7 @@ async def frontend(
         discovery: Its way to the registry, if not a plain one.
         make_fetcher: Makes its fetcher.
         guard: What protects it.
+        work: The threads of its long requests, which it closes.
         http: Settings of its HTTP side.
     """
     settings: Settings = dataclasses.replace(
@@ -178,6 +181,7 @@ async def frontend(
             guard=settings.guard,
             admission=fleet.admission,
             sources=sources,
+            work=work,
         )
         await server.start()
         watching = group.create_task(fleet.run())
