@@ -35,6 +35,8 @@ from summary import Target
 from systems import OWN, System, free_port, frontend_command, get_json, model_ids, process, systems
 from usage import cpu_seconds, memory_mb
 
+_SETTLE_S = 5.0
+"""Between all being known and the idle window, so that what follows a start is over."""
 _CHANGE_S = 60.0
 _STEP_S = 0.002
 _NEW = 0x0BE3_0000_0000_0001
@@ -136,7 +138,7 @@ def until_known(
 
 def idle(frontend: Popen[bytes], seconds: float) -> dict[str, float]:
     """What a frontend uses that nobody asks anything."""
-    time.sleep(5)
+    time.sleep(_SETTLE_S)
     cpu, since = cpu_seconds(frontend), time.perf_counter()
     time.sleep(seconds)
     used = (cpu_seconds(frontend) - cpu) / (time.perf_counter() - since)

@@ -8,9 +8,16 @@ from typing import Any
 
 from muster.config.setting import setting
 
-__all__ = ["ProcessesSettings", "process_count"]
+__all__ = ["ProcessesSettings", "count_cpus", "process_count"]
 
 _MOST = 256
+
+
+def count_cpus() -> int:
+    """How many CPUs there are for this process; all of the machine's where the system does not say."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def process_count(text: str) -> int:
@@ -21,9 +28,7 @@ def process_count(text: str) -> int:
     """
     if text.strip().lower() != "auto":
         return int(text)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return count_cpus()
 
 
 def _is_count(value: Any) -> str | None:

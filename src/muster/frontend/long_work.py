@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import functools
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
+from muster.config.processes import count_cpus
 from muster.llm.free_memory import give_back
 
 __all__ = ["LongWork"]
@@ -54,7 +54,7 @@ class LongWork:
         if self._closed:
             raise RuntimeError("no more work is taken: the frontend is closed")
         if self._threads is None:
-            count = min(len(os.sched_getaffinity(0)), _MOST_THREADS)
+            count = min(count_cpus(), _MOST_THREADS)
             self._threads = ThreadPoolExecutor(count, "muster-long-work")
         context = contextvars.copy_context()
         call = functools.partial(context.run, work, *args, **kwargs)

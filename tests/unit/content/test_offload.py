@@ -4,12 +4,13 @@ import threading
 import pytest
 
 from muster.content.offload import SharedThreads, run_to_end
+from muster.testing.loops import run
 
 
 def test_the_result_or_the_error_comes_back() -> None:
-    assert asyncio.run(run_to_end(divmod, 7, 2)) == (3, 1)
+    assert run(run_to_end(divmod, 7, 2)) == (3, 1)
     with pytest.raises(ZeroDivisionError):
-        asyncio.run(run_to_end(divmod, 7, 0))
+        run(run_to_end(divmod, 7, 0))
 
 
 @pytest.mark.parametrize("times", [1, 3])
@@ -35,7 +36,7 @@ def test_a_cancelled_caller_waits_for_the_step_however_often_it_is_cancelled(tim
         assert ended
         assert task.cancelled()
 
-    asyncio.run(scenario())
+    run(scenario())
 
 
 def test_a_deadline_passes_through() -> None:
@@ -46,7 +47,7 @@ def test_a_deadline_passes_through() -> None:
             await run_to_end(release.wait, 10)
 
     with pytest.raises(TimeoutError):
-        asyncio.run(scenario())
+        run(scenario())
 
 
 def test_steps_of_one_turn_share_a_thread_and_each_gets_its_own_end() -> None:
@@ -61,7 +62,7 @@ def test_steps_of_one_turn_share_a_thread_and_each_gets_its_own_end() -> None:
             *(threads.run_to_end(step, number) for number in range(4)), return_exceptions=True
         )
 
-    ends = asyncio.run(scenario())
+    ends = run(scenario())
     assert str(ends.pop(2)) == "two"
     assert [end[0] for end in ends if isinstance(end, tuple)] == [0, 1, 3]
     assert len({end[1] for end in ends if isinstance(end, tuple)}) == 1
@@ -78,7 +79,7 @@ def test_a_shared_step_that_waits_leaves_a_thread_to_others_and_what_comes_later
             release.set()
         return [*ends, await threads.run_to_end(abs, -2)]
 
-    assert asyncio.run(scenario()) == [1, 2]
+    assert run(scenario()) == [1, 2]
 
 
 def test_a_cancelled_caller_waits_for_its_shared_step() -> None:
@@ -99,4 +100,4 @@ def test_a_cancelled_caller_waits_for_its_shared_step() -> None:
             await task
         assert ended
 
-    asyncio.run(scenario())
+    run(scenario())

@@ -3,12 +3,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
-import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
+from muster.config.processes import count_cpus
 from muster.frontend.long_work import LongWork
 from muster.testing.loops import run
 
@@ -44,7 +44,7 @@ def test_work_sees_the_callers_context_variables() -> None:
 
 
 def test_work_is_done_by_as_many_threads_as_there_are_processors() -> None:
-    most = min(len(os.sched_getaffinity(0)), 8)
+    most = min(count_cpus(), 8)
     everybody = threading.Barrier(most)
 
     def meet() -> str:

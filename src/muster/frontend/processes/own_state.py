@@ -57,8 +57,13 @@ class OwnState:
     def counts_with(
         self, others: Iterable[Mapping[str, Tally]]
     ) -> Mapping[str, ModelCounts | SummedCounts]:
-        """Its counts and those of others together, by model; after ``attach`` only."""
-        assert self._metrics is not None  # noqa: S101 - attached before anybody asks
+        """Its counts and those of others together, by model.
+
+        Raises:
+            RuntimeError: Before ``attach``.
+        """
+        if self._metrics is None:
+            raise RuntimeError("nothing has been counted: no metrics are attached")
         return summed(self._metrics.by_model, others, self._metrics.bounds)
 
     def next_tick(self) -> Tick:
