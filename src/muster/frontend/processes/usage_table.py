@@ -13,6 +13,7 @@ import logging
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterator
 
 from blake3 import blake3
@@ -30,7 +31,9 @@ _LIMITS = struct.Struct("=3q")
 _LEVELS = struct.Struct("=4d")
 _RUNNING = struct.Struct("=i")
 _MOST_PROBES = 256
-_MOST_TRIES = 500
+_PATIENCE_S = 0.05
+"""Longer than a process that has the lock waits for a processor that others use."""
+_PAUSE_S = 50e-6
 _EMPTY = bytes(_NAME)
 
 
@@ -99,23 +102,27 @@ class UsageTable:
     def locked(self, record: int) -> Iterator[None]:
         """Keep other processes from a record.
 
-        A process that was stopped with the lock in its hand does not stop the others: after some
-        hundred tries they go on without, and at worst let one request too many through.
+        A process that was stopped with the lock in its hand does not stop the others: after 50 ms
+        they go on without, and at worst let one request too many through.
         """
-        held = False
-        for _ in range(_MOST_TRIES):
-            try:
-                fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, record)
-            except BlockingIOError:
-                os.sched_yield()
-            else:
-                held = True
-                break
+        held = self._try_lock(record)
+        if not held:
+            until = time.monotonic() + _PATIENCE_S
+            while not held and time.monotonic() < until:
+                time.sleep(_PAUSE_S)
+                held = self._try_lock(record)
         try:
             yield
         finally:
             if held:
                 fcntl.lockf(self.descriptor, fcntl.LOCK_UN, 1, record)
+
+    def _try_lock(self, record: int) -> bool:
+        try:
+            fcntl.lockf(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, record)
+        except BlockingIOError:
+            return False
+        return True
 
     def limits(self, record: int) -> tuple[int, int, int]:
         """The limits the record's levels are of; zeros in a new one."""
